@@ -1,0 +1,3 @@
+"""
+The decisions: what arrived -> what to do. Pure: no transport, reactor, clock or Deferred inside.
+"""

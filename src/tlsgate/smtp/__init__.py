@@ -1,0 +1,3 @@
+"""
+The language: bytes to values and back, RFC 5321 and its extensions. Pure, strict, bounded.
+"""
