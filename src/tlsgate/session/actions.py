@@ -7,8 +7,6 @@ from typing import TypeAlias
 
 from attrs import frozen
 
-from tlsgate.smtp.reply import Reply
-
 
 @frozen
 class SendClient:
@@ -45,7 +43,8 @@ class DialBackend:
 @frozen
 class HangUpBackend:
     """
-    Give the backend connection up. *politely*: with QUIT; else at once, so that half a message is not taken for one.
+    Give the backend connection up. *politely*: once all is sent; else at once, so that half a message is not taken for
+    a whole one.
     """
 
     politely: bool = True
@@ -101,7 +100,6 @@ __all__ = [
     "HangUpBackend",
     "PauseClient",
     "Record",
-    "Reply",
     "ResumeClient",
     "SendBackend",
     "SendClient",

@@ -55,6 +55,8 @@ def mailbox(argument: bytes) -> str | None:
     path = match[1]
     if path.startswith(b"@"):
         _, _, path = path.partition(b":")
+        if not path:
+            return None
     try:
         return path.decode("utf-8")
     except UnicodeDecodeError:

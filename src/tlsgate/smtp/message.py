@@ -20,7 +20,7 @@ _LONE_DOT = re.compile(rb"(?<=\r\n)\.(?=\r(?!\n)|\n)")
 # A dot behind a bare newline was text; now that it starts a line, the receiver will take one dot off: so it gets one.
 _BARE = re.compile(rb"(?:\r(?!\n)|(?<!\r)\n)(\.?)")
 # What cannot be judged before the next octets are known.
-_UNDECIDED = re.compile(rb"(?:\r\n\.?\r?|\r|\n)\Z")
+_UNDECIDED = re.compile(rb"(?:\r\n\.?[\r\n]?|\r|\n)\Z")
 
 
 class BareNewlines(Enum):

@@ -1,0 +1,135 @@
+"""
+What a session is run under, and what it knows while it runs.
+"""
+
+from attrs import define, field, frozen
+
+from tlsgate.policy.facts import Circumstances
+from tlsgate.policy.rules import Rulebook
+from tlsgate.session.actions import DialBackend
+from tlsgate.session.bounds import Bounds
+from tlsgate.session.conversation import Conversation
+from tlsgate.session.expectations import Then
+from tlsgate.session.gatekeeper import Gatekeeper
+from tlsgate.session.phases import Leg, Phase
+from tlsgate.session.transaction import Transaction
+from tlsgate.smtp import reply as replies
+from tlsgate.smtp.command import Command
+from tlsgate.smtp.framing import InputBuffer, ReplyReader
+from tlsgate.smtp.message import BareNewlines
+from tlsgate.smtp.reply import BackendReply, Reply
+
+
+@frozen
+class Terms:
+    """
+    What a session is run under.
+
+    *hostname*: our name in greetings of our own. *implicit*: TLS comes first (RFC 8314). *tls_available*: there is a
+    certificate to give. *keywords*: EHLO keywords let through beside the known ones. *requiretls*: see
+    `extensions.Offer`.
+    """
+
+    rulebook: Rulebook
+    circumstances: Circumstances
+    session_id: str
+    hostname: str
+    implicit: bool = False
+    tls_available: bool = True
+    bare_newlines: BareNewlines = BareNewlines.NORMALIZE
+    keywords: frozenset[bytes] = frozenset()
+    requiretls: bool = False
+    bounds: Bounds = field(factory=Bounds)
+
+
+@define
+class State:
+    """
+    The state of one session: the phase, the law as it stands, the replies owed, and the shadow of the backend's.
+    """
+
+    terms: Terms
+    phase: Phase = Phase.COMMANDS
+    leg: Leg = Leg.NONE
+    greeted: bool = False
+    transactions: int = 0
+    delivered: int = 0
+    _gate: Gatekeeper = field(init=False)
+    _talk: Conversation = field(factory=Conversation)
+    _input: InputBuffer = field(factory=InputBuffer)
+    _replies: ReplyReader = field(init=False)
+    _pipelining: bool = False
+    _chunking: bool = False
+    _reset_needed: bool = False  # a BDAT was refused by us: the backend does not know that its chunk is missing
+    _quit: bool = False  # the backend has answered QUIT
+    _handshaking: bool = False
+    _postponed: Command | None = None
+    _transaction: Transaction | None = None
+    _refusal: Reply = replies.LACK_OF_SECURITY
+    _errors: int = 0
+    _commands_before_tls: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        terms = self.terms
+        self._gate = Gatekeeper(terms.rulebook, terms.circumstances, terms.session_id)
+        self._replies = ReplyReader(terms.bounds.reply_octets_max)
+
+    def _dial(self) -> None:
+        self.leg = Leg.DIALLING
+        self._replies = ReplyReader(self.terms.bounds.reply_octets_max)
+        self._pipelining = self._chunking = self._reset_needed = self._quit = False
+        self._talk.last(DialBackend())
+
+    def _hang_up(self) -> None:
+        """
+        Give the backend up, if there is one; half a message must not look like a whole one to it.
+        """
+        if self.leg in {Leg.DIALLING, Leg.READY}:
+            politely = self.leg is Leg.READY and self.phase not in {Phase.MESSAGE, Phase.CHUNK}
+            if politely and not self._quit:
+                self._talk.to_backend(b"QUIT\r\n")
+            self._talk.hang_up(politely=politely)
+            self.leg = Leg.NONE
+
+    def _refuse_all(self, refusal: Reply) -> None:
+        """
+        Answer every command but QUIT with *refusal* from now on.
+        """
+        self._hang_up()
+        self._refusal = refusal
+        self.phase = Phase.REFUSING
+
+    def _fail(self, reply: Reply | BackendReply) -> None:
+        """
+        End the session with a 421, at once.
+        """
+        self._abandon_transaction()
+        self._talk.end(reply.raw if isinstance(reply, BackendReply) else reply.encode())
+
+    def _own(self, reply: Reply, *, to_ehlo: bool = False) -> None:
+        """
+        Give a reply of our own; one refusal too many ends the session.
+        """
+        self._talk.own(reply, to_ehlo=to_ehlo)
+        if reply.code >= 400:
+            self._errors += 1
+            if self._errors >= self.terms.bounds.errors_max:
+                self._talk.own(replies.TOO_MANY_ERRORS, Then.CLOSE)
+
+    def _abandon_transaction(self) -> None:
+        """
+        Forget the mail transaction; write it down if the backend knew of it.
+        """
+        if self._transaction is not None and self._transaction.open:
+            self._talk.record(self._transaction.record("abandoned", None))
+        self._transaction = None
+
+    def _complete_transaction(self, outcome: str, reply: BackendReply | None) -> None:
+        """
+        Close the mail transaction after its message; *outcome* is "delivered" only if the backend said so.
+        """
+        if self._transaction is not None:
+            self._talk.record(self._transaction.record(outcome, reply))
+            self.transactions += 1
+            self.delivered += outcome == "delivered"
+        self._transaction = None
