@@ -57,7 +57,8 @@ class TlsFacts:
         """
         Whether the cipher is authenticated encryption with associated data.
         """
-        return self.version == "TLSv1.3" or any(mark in self.cipher for mark in ("GCM", "CCM", "CHACHA20"))
+        # TLS 1.3 is no answer by itself: it has suites that do not encrypt (RFC 9150).
+        return any(mark in self.cipher for mark in ("GCM", "CCM", "CHACHA20"))
 
     @property
     def anonymous(self) -> bool:

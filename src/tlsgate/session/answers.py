@@ -41,11 +41,7 @@ class Answers(State):
         """
         Relay the backend's greeting, unless the client was greeted by us, or is not to be greeted yet.
         """
-        if self.greeted or self._greeting is None or self._handshaking or self._talk.ended:
-            return
-        if self._greeting.code == 421:
-            self._fail(self._greeting)
-        else:
+        if self._greeting is not None and not (self.greeted or self._handshaking or self._talk.ended):
             self._talk.to_client(self._greeting.raw)
             self.greeted = True
 
@@ -97,7 +93,7 @@ class Answers(State):
     def _offer(self) -> Offer:
         plaintext = self._gate.tls is None
         return Offer(
-            starttls=self._gate.offers_starttls and self.terms.tls_available,
+            starttls=self._gate.offers_starttls and self.terms.tls_available(),
             auth=self._gate.auth_allowed,
             requiretls=self.terms.requiretls and not plaintext,
             keywords=self.terms.keywords,

@@ -104,7 +104,7 @@ class Commands(Inflow):
         elif command.verb == b"NOOP":
             self._own(replies.OK)
         elif command.verb == b"EHLO":
-            starttls = [b"STARTTLS"] if self._gate.offers_starttls and self.terms.tls_available else []
+            starttls = [b"STARTTLS"] if self._gate.offers_starttls and self.terms.tls_available() else []
             self._talk.own_raw(ehlo_reply(self.terms.hostname.encode("ascii"), [b"ENHANCEDSTATUSCODES", *starttls]))
         elif command.verb == b"STARTTLS":
             self._on_starttls(command)
@@ -149,7 +149,7 @@ class Commands(Inflow):
             self._own(replies.STARTTLS_ARGUMENT)
         elif not self._gate.offers_starttls:
             self._own(replies.STARTTLS_NOT_OFFERED)
-        elif not self.terms.tls_available:
+        elif not self.terms.tls_available():
             self._own(replies.TLS_UNAVAILABLE)
         elif self._input:
             self._close_after(replies.PLAINTEXT_BEHIND_STARTTLS)

@@ -106,12 +106,10 @@ class Session(Commands):
 
     def backend_ready(self, greeting: BackendReply) -> list[Action]:
         """
-        The backend has greeted.
+        The backend has greeted, with 220.
         """
         self.leg = Leg.READY
         self._greeting = greeting
-        if self.greeted and greeting.code != 220:
-            self._give_backend_up()
         return self._settle()
 
     def backend_failed(self, failure: Reply = replies.BACKEND_UNREACHABLE) -> list[Action]:
@@ -128,12 +126,16 @@ class Session(Commands):
         """
         The backend, greeted, has sent *data*.
         """
+        broken: ReplyError | None = None
         try:
-            for reply in self._replies.feed(data):
-                if not self._talk.ended:
-                    self._on_reply(reply)
+            arrived = self._replies.feed(data)
         except ReplyError as error:
-            self._talk.record(Record("backend-broken", {"reason": str(error)}))
+            arrived, broken = error.replies, error
+        for reply in arrived:
+            if not self._talk.ended:
+                self._on_reply(reply)
+        if broken is not None and not self._talk.ended:
+            self._talk.record(Record("backend-broken", {"reason": str(broken)}))
             self._fail(replies.BACKEND_BROKEN)
         return self._settle()
 

@@ -2,6 +2,8 @@
 What a session is run under, and what it knows while it runs.
 """
 
+from collections.abc import Callable
+
 from attrs import define, field, frozen
 
 from tlsgate.policy.facts import Circumstances
@@ -25,8 +27,8 @@ class Terms:
     """
     What a session is run under.
 
-    *hostname*: our name in greetings of our own. *implicit*: TLS comes first (RFC 8314). *tls_available*: there is a
-    certificate to give. *keywords*: EHLO keywords let through beside the known ones. *requiretls*: see
+    *hostname*: our name in greetings of our own. *implicit*: TLS comes first (RFC 8314). *tls_available*: whether a
+    handshake could be served now. *keywords*: EHLO keywords let through beside the known ones. *requiretls*: see
     `extensions.Offer`.
     """
 
@@ -35,7 +37,7 @@ class Terms:
     session_id: str
     hostname: str
     implicit: bool = False
-    tls_available: bool = True
+    tls_available: Callable[[], bool] = field(default=lambda: True)
     bare_newlines: BareNewlines = BareNewlines.NORMALIZE
     keywords: frozenset[bytes] = frozenset()
     requiretls: bool = False
@@ -72,11 +74,14 @@ class State:
     def __attrs_post_init__(self) -> None:
         terms = self.terms
         self._gate = Gatekeeper(terms.rulebook, terms.circumstances, terms.session_id)
-        self._replies = ReplyReader(terms.bounds.reply_octets_max)
+        self._replies = self._new_reader()
+
+    def _new_reader(self) -> ReplyReader:
+        return ReplyReader(self.terms.bounds.reply_octets_max, self.terms.bounds.reply_lines_max)
 
     def _dial(self) -> None:
         self.leg = Leg.DIALLING
-        self._replies = ReplyReader(self.terms.bounds.reply_octets_max)
+        self._replies = self._new_reader()
         self._pipelining = self._chunking = self._reset_needed = self._quit = False
         self._talk.last(DialBackend())
 

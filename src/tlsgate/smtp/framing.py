@@ -72,7 +72,13 @@ class InputBuffer:
 class ReplyError(Exception):
     """
     The backend sent what is not a reply, or too much of it. The text is for the journal, never for a client.
+
+    *replies* came whole before it, in the same octets: they count, as they would have if they had come alone.
     """
+
+    def __init__(self, reason: str, replies: list[BackendReply]) -> None:
+        super().__init__(reason)
+        self.replies = replies
 
 
 @define
@@ -82,37 +88,43 @@ class ReplyReader:
     """
 
     octets_max: int
+    lines_max: int = 500
     _data: bytes = b""
     _searched: int = 0
     _scanned: int = 0
     _code: bytes = b""
+    _lines: int = 0
 
     def feed(self, data: bytes) -> list[BackendReply]:
         """
         Return the replies that *data* completes.
 
         Raises:
-            ReplyError: not a reply line, another code on a later line (section 4.2.1), or over *octets_max* octets.
+            ReplyError: not a reply line, another code on a later line (section 4.2.1), or over *octets_max*
+                octets or *lines_max* lines.
         """
         self._data = self._data + data if self._data else data
-        replies = []
+        replies: list[BackendReply] = []
         while True:
             end = self._data.find(b"\n", self._searched) + 1
             if (end or len(self._data)) > self.octets_max:
-                raise ReplyError(f"a reply of more than {self.octets_max} octets")
+                raise ReplyError(f"a reply of more than {self.octets_max} octets", replies)
             if not end:
                 self._searched = len(self._data)
                 return replies
             match = _REPLY_LINE.fullmatch(self._data, self._scanned, end)
             if match is None or (self._code and match[1] != self._code):
-                raise ReplyError("not a reply line: " + repr(self._data[self._scanned : end][:80]))
+                raise ReplyError("not a reply line: " + repr(self._data[self._scanned : end][:80]), replies)
             self._scanned = self._searched = end
             if match[2] == b"-":
                 self._code = match[1]
+                self._lines += 1
+                if self._lines >= self.lines_max:
+                    raise ReplyError(f"a reply of more than {self.lines_max} lines", replies)
                 continue
             replies.append(BackendReply(int(match[1]), self._data[:end]))
             self._data = self._data[end:]
-            self._searched = self._scanned = 0
+            self._searched = self._scanned = self._lines = 0
             self._code = b""
 
     @property

@@ -1,0 +1,247 @@
+"""
+The side that faces clients: one protocol per connection, one factory per listener.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from ipaddress import ip_address
+
+from attrs import define, field
+from OpenSSL import SSL
+from twisted.internet.interfaces import IAddress, IHandshakeListener, IOpenSSLServerConnectionCreator, IReactorTime
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tlsgate.net.backend import Dialler
+from tlsgate.net.deadlines import Timeouts
+from tlsgate.net.identity import ClientIdentity
+from tlsgate.net.limits import Address, Limits
+from tlsgate.net.relay import Relay
+from tlsgate.net.wire import Wire, close, set_no_delay
+from tlsgate.policy.facts import Circumstances
+from tlsgate.policy.rules import Rulebook
+from tlsgate.session.bounds import Bounds
+from tlsgate.session.session import Session
+from tlsgate.session.state import Terms
+from tlsgate.smtp.message import BareNewlines
+from tlsgate.tls.keeper import IdentityKeeper
+from tlsgate.tls.peer import facts_of
+
+Journal = Callable[[str, Mapping[str, object]], None]
+
+
+@define(eq=False)
+class Gate:
+    """
+    What all listeners share: the law, the bounds, the clock, the journal. Replaced whole on reload, for new sessions.
+    """
+
+    clock: IReactorTime
+    rulebook: Rulebook
+    journal: Journal
+    limits: Limits = field(factory=Limits)
+    timeouts: Timeouts = field(factory=Timeouts)
+    bounds: Bounds = field(factory=Bounds)
+    hostname: str | None = None
+    fallback_hostname: str = "localhost"
+    bare_newlines: BareNewlines = BareNewlines.NORMALIZE
+
+    def now(self) -> datetime:
+        """
+        Return the clock's time as a date.
+        """
+        return datetime.fromtimestamp(self.clock.seconds(), UTC)
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+@define(eq=False)
+class Frontend(Factory):
+    """
+    One listener: its name, its way of starting TLS, its certificates and its backends.
+    """
+
+    name: str
+    gate: Gate
+    keeper: IdentityKeeper
+    dialler: Dialler
+    implicit: bool = False
+    keywords: frozenset[bytes] = frozenset()
+    protocols: set["FrontendProtocol"] = field(factory=set)
+
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> "FrontendProtocol":  # noqa: ARG002
+        """
+        Return the protocol of a new client connection.
+        """
+        return FrontendProtocol(self)
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: ARG002
+        """
+        Return our side of a new handshake.
+        """
+        assert self.keeper.identity is not None  # noqa: S101 - no handshake begins without one
+        return self.keeper.identity.connection()
+
+    def tls_available(self) -> bool:
+        """
+        Return whether a handshake could be served now.
+        """
+        return self.keeper.identity is not None and self.gate.limits.handshake_possible()
+
+    def drain(self) -> None:
+        """
+        Let every session end as soon as it may.
+        """
+        for protocol in list(self.protocols):
+            protocol.drain()
+
+    def abort(self) -> None:
+        """
+        Drop every connection.
+        """
+        for protocol in list(self.protocols):
+            protocol.transport.abortConnection()
+
+
+@implementer(IHandshakeListener)
+class FrontendProtocol(Protocol):
+    """
+    One client connection.
+    """
+
+    transport: Wire  # type: ignore[assignment]  # Twisted says ITransport or None
+
+    def __init__(self, frontend: Frontend) -> None:
+        self._frontend = frontend
+        self._gate = frontend.gate
+        self._relay: Relay | None = None
+        self._handshaking = False
+        self._who = ClientIdentity(None)
+        self._admitted = False
+        self.session_id = secrets.token_hex(6)
+
+    def connectionMade(self) -> None:
+        """
+        Begin a session, if there may be one more.
+        """
+        set_no_delay(self.transport)
+        self._who = ClientIdentity(*_endpoint(self.transport.getPeer()), *_endpoint(self.transport.getHost()))
+        self._open()
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Give *data* to the session.
+        """
+        if self._relay is not None:
+            self._relay.client_data(data)
+
+    def handshakeCompleted(self) -> None:
+        """
+        Tell the session what the handshake has achieved.
+        """
+        self._handshake_over()
+        if self._relay is not None:
+            self._relay.tls_established(facts_of(self.transport.getHandle()))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Tell the session that the client is gone.
+        """
+        self._handshake_over()
+        self._frontend.protocols.discard(self)
+        if self._relay is not None:
+            self._relay.client_lost(_why(reason))
+        if self._admitted:
+            self._gate.limits.leave(self._who.address)
+
+    def drain(self) -> None:
+        """
+        The service is stopping.
+        """
+        if self._relay is not None:
+            self._relay.drain()
+
+    # -- for the relay
+
+    def start_tls(self) -> None:
+        """
+        Start the server side of a handshake.
+        """
+        if not self._frontend.tls_available():
+            self.transport.abortConnection()
+            return
+        self._handshaking = True
+        self._gate.limits.handshakes += 1
+        self.transport.startTLS(self._frontend)
+
+    def close(self) -> None:
+        """
+        Close once all is sent.
+        """
+        close(self.transport, self._gate.clock, self._gate.timeouts.closing_seconds)
+
+    # -- inside
+
+    def _open(self) -> None:
+        gate, frontend = self._gate, self._frontend
+        refusal = gate.limits.admit(self._who.address, gate.clock.seconds())
+        if refusal is not None:
+            self._record("refused", {"reason": refusal.text})
+            if not frontend.implicit:
+                self.transport.write(refusal.encode())
+            self.close()
+            return
+        self._admitted = True
+        frontend.protocols.add(self)
+        terms = Terms(
+            rulebook=gate.rulebook,
+            circumstances=Circumstances(frontend.name, self._who.address, gate.now()),
+            session_id=self.session_id,
+            hostname=gate.hostname or frontend.dialler.hostname or gate.fallback_hostname,
+            implicit=frontend.implicit,
+            tls_available=frontend.tls_available,
+            bare_newlines=gate.bare_newlines,
+            keywords=frontend.keywords,
+            bounds=gate.bounds,
+        )
+        self._relay = Relay(Session(terms), self, self._who, frontend.dialler, gate.clock, gate.timeouts, self._record)
+        self._relay.opened()
+        if frontend.implicit:
+            self.start_tls()
+
+    def _handshake_over(self) -> None:
+        if self._handshaking:
+            self._handshaking = False
+            self._gate.limits.handshakes -= 1
+
+    def _record(self, event: str, fields: Mapping[str, object]) -> None:
+        who = self._who
+        self._gate.journal(
+            event,
+            {
+                "session": self.session_id,
+                "listener": self._frontend.name,
+                "client": who.address,
+                "port": who.port,
+                **fields,
+            },
+        )
+
+
+def _endpoint(address: object) -> tuple[Address | None, int | None]:
+    """
+    Return IP address and port of a Twisted address; nothing of one that has none (a UNIX socket).
+    """
+    host = getattr(address, "host", None)
+    return (None, None) if host is None else (ip_address(host.partition("%")[0]), getattr(address, "port", None))
+
+
+def _why(reason: Failure) -> str:
+    error = reason.value
+    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
+        return "; ".join(str(entry[-1]) for entry in error.args[0] if entry) or "TLS error"
+    return reason.getErrorMessage() or type(error).__name__

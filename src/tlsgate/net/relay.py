@@ -1,0 +1,254 @@
+# ruff: noqa: SLF001 - the table at the end names methods of the class above it
+"""
+Performs what a session decides: the one place where a client's connection, a backend's, the session and time meet.
+
+The session is never called while it is running, and its actions are performed after it returned, one list at a time:
+what performing one brings about (a connection lost, a dial that fails at once) is told to it when the list is done.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+from typing import Protocol as Interface
+
+from attrs import define, field
+from twisted.internet.interfaces import IReactorTime
+
+from tlsgate.net.backend import Dialler, Link
+from tlsgate.net.deadlines import DataRate, Deadline, Timeouts
+from tlsgate.net.identity import ClientIdentity
+from tlsgate.net.throttle import Buffer, Throttle
+from tlsgate.net.wire import Wire
+from tlsgate.policy.facts import TlsFacts
+from tlsgate.session.actions import (
+    Action,
+    CloseClient,
+    DialBackend,
+    HangUpBackend,
+    PauseClient,
+    Record,
+    ResumeClient,
+    SendBackend,
+    SendClient,
+    StartTls,
+)
+from tlsgate.session.phases import Phase, Waiting
+from tlsgate.session.session import Session
+from tlsgate.smtp import reply as replies
+from tlsgate.smtp.reply import BackendReply, Reply
+
+
+class Client(Interface):
+    """
+    The client's connection, as far as a relay needs it.
+    """
+
+    transport: Wire
+
+    def start_tls(self) -> None:
+        """
+        Start the server side of a handshake.
+        """
+
+    def close(self) -> None:
+        """
+        Close once all is sent.
+        """
+
+
+Journal = Callable[[str, Mapping[str, object]], None]
+
+
+@define(eq=False)
+class Relay:
+    """
+    One session at work.
+    """
+
+    _session: Session
+    _client: Client
+    _who: ClientIdentity
+    _dialler: Dialler
+    _clock: IReactorTime
+    _timeouts: Timeouts
+    _journal: Journal
+    _throttle: Throttle = field(init=False)
+    _deadline: Deadline = field(init=False)
+    _rate: DataRate = field(init=False)
+    _link: Link | None = None
+    _due: deque[Action] = field(factory=deque)
+    _performing: bool = False
+    _began: float = field(init=False)
+    _marked: float = field(init=False)  # when the last transaction ended, or mail could begin
+    _over: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self._throttle = Throttle(self._client.transport)
+        self._deadline = Deadline(self._clock, self._timed_out)
+        self._rate = DataRate(self._timeouts.data_rate_octets_per_second_min)
+        self._began = self._marked = self._clock.seconds()
+
+    # -- the client's side
+
+    def opened(self) -> None:
+        """
+        The client has connected.
+        """
+        # Our own replies fill the client's buffer, too: who does not read them is not read from.
+        self._client.transport.registerProducer(Buffer("client's buffer is full", [self._throttle]), True)
+        self._do(self._session.opened())
+
+    def client_data(self, data: bytes) -> None:
+        """
+        The client has sent *data*.
+        """
+        session = self._session
+        if session.phase is not Phase.MESSAGE and session.phase is not Phase.CHUNK:
+            self._rate.rest()
+        elif self._rate.took(len(data), self._clock.seconds()):
+            self._do(session.refuse(replies.TOO_SLOW))
+            return
+        self._do(session.client_data(data))
+
+    def tls_established(self, facts: TlsFacts) -> None:
+        """
+        The client's handshake is done.
+        """
+        self._marked = self._clock.seconds()
+        self._do(self._session.tls_established(facts))
+
+    def client_lost(self, reason: str) -> None:
+        """
+        The client's connection is gone.
+        """
+        if self._session.waiting is Waiting.HANDSHAKE:
+            self._journal("handshake-failed", {"reason": reason})
+        self._do(self._session.client_lost())
+        self._deadline.clear()
+        if not self._over:
+            self._over = True
+            seconds = round(self._clock.seconds() - self._began, 3)
+            self._journal("session", {**self._session.summary(), "duration_seconds": seconds})
+
+    def drain(self) -> None:
+        """
+        The service is stopping.
+        """
+        self._do(self._session.drain())
+
+    # -- the backend's side
+
+    def link_ready(self, greeting: BackendReply) -> None:
+        """
+        The backend has greeted, and is the session's.
+        """
+        assert self._link is not None  # noqa: S101 - who else would be ready
+        backend = Throttle(self._link.transport)
+        self._link.transport.registerProducer(Buffer("backend's buffer is full", [self._throttle]), True)
+        client = self._client.transport
+        client.unregisterProducer()
+        client.registerProducer(Buffer("client's buffer is full", [self._throttle, backend]), True)
+        self._do(self._session.backend_ready(greeting))
+
+    def link_failed(self, reply: Reply, log_reason: str) -> None:
+        """
+        No backend is to be had.
+        """
+        self._link = None
+        self._journal("backend-failed", {"reason": log_reason})
+        self._do(self._session.backend_failed(reply))
+
+    def link_data(self, data: bytes) -> None:
+        """
+        The backend has sent *data*.
+        """
+        self._do(self._session.backend_data(data))
+
+    def link_lost(self) -> None:
+        """
+        The backend has closed the connection.
+        """
+        self._link = None
+        self._throttle.resume("backend's buffer is full")
+        self._do(self._session.backend_lost())
+
+    # -- inside
+
+    def _timed_out(self) -> None:
+        self._do(self._session.timed_out())
+
+    def _do(self, actions: list[Action]) -> None:
+        self._due.extend(actions)
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while self._due:
+                action = self._due.popleft()
+                _PERFORM[type(action)](self, action)
+        finally:
+            self._performing = False
+        self._watch()
+
+    def _watch(self) -> None:
+        """
+        Set the deadline anew: something has happened.
+        """
+        if self._over:
+            return
+        waiting = self._session.waiting
+        if self._throttle.paused and waiting is Waiting.CLIENT:
+            # It is not the client who is slow.
+            waiting = Waiting.BACKEND
+            self._rate.rest()
+        self._deadline.set(self._timeouts.of(waiting))
+
+    def _send_client(self, action: SendClient) -> None:
+        self._client.transport.write(action.data)
+
+    def _send_backend(self, action: SendBackend) -> None:
+        if self._link is not None:
+            self._link.write(action.data)
+
+    def _start_tls(self, _: StartTls) -> None:
+        self._client.start_tls()
+
+    def _dial_backend(self, _: DialBackend) -> None:
+        self._link = self._dialler.link(self, self._who)
+        self._link.dial()
+
+    def _hang_up_backend(self, action: HangUpBackend) -> None:
+        if self._link is not None:
+            self._link.hang_up(politely=action.politely)
+            self._link = None
+            self._throttle.resume("backend's buffer is full")
+
+    def _close_client(self, _: CloseClient) -> None:
+        self._client.close()
+
+    def _pause_client(self, _: PauseClient) -> None:
+        self._throttle.pause("a reply decides what comes next")
+
+    def _resume_client(self, _: ResumeClient) -> None:
+        self._throttle.resume("a reply decides what comes next")
+
+    def _record(self, action: Record) -> None:
+        fields = dict(action.fields)
+        if action.event == "transaction":
+            now = self._clock.seconds()
+            fields["duration_seconds"] = round(now - self._marked, 3)
+            self._marked = now
+        self._journal(action.event, fields)
+
+
+_PERFORM: Mapping[type, Callable[[Relay, Any], None]] = {
+    SendClient: Relay._send_client,
+    SendBackend: Relay._send_backend,
+    StartTls: Relay._start_tls,
+    DialBackend: Relay._dial_backend,
+    HangUpBackend: Relay._hang_up_backend,
+    CloseClient: Relay._close_client,
+    PauseClient: Relay._pause_client,
+    ResumeClient: Relay._resume_client,
+    Record: Relay._record,
+}

@@ -1,0 +1,91 @@
+"""
+A connection as this package uses it: what Twisted's TCP, UNIX and TLS transports have in common.
+
+Twisted's interfaces split it into five (ITransport, ITCPTransport, ITLSTransport, IConsumer, IPushProducer).
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from OpenSSL import SSL
+from twisted.internet.interfaces import IAddress, IReactorTime
+
+
+class Wire(Protocol):
+    """
+    A stream transport.
+    """
+
+    def write(self, data: bytes) -> None:
+        """
+        Send *data*.
+        """
+
+    def loseConnection(self) -> None:
+        """
+        Close once all is sent.
+        """
+
+    def abortConnection(self) -> None:
+        """
+        Drop the connection.
+        """
+
+    def registerProducer(self, producer: object, streaming: bool) -> None:  # noqa: FBT001 - Twisted's signature
+        """
+        Have *producer* told when the write buffer is full.
+        """
+
+    def unregisterProducer(self) -> None:
+        """
+        Have nobody told.
+        """
+
+    def pauseProducing(self) -> None:
+        """
+        Read no more.
+        """
+
+    def resumeProducing(self) -> None:
+        """
+        Read again.
+        """
+
+    def startTLS(self, contextFactory: object) -> None:
+        """
+        Start a handshake.
+        """
+
+    def getHandle(self) -> SSL.Connection:
+        """
+        Return the TLS connection, once there is one.
+        """
+
+    def getPeer(self) -> IAddress:
+        """
+        Return the other side's address.
+        """
+
+    def getHost(self) -> IAddress:
+        """
+        Return our side's address.
+        """
+
+
+def set_no_delay(wire: Wire) -> None:
+    """
+    Send small writes at once: SMTP is ping-pong, and Nagle's algorithm makes it wait for acknowledgements.
+    """
+    setter: Callable[[bool], None] | None = getattr(wire, "setTcpNoDelay", None)  # UNIX sockets have none
+    if setter is not None:
+        setter(True)
+
+
+def close(wire: Wire, clock: IReactorTime, closing_seconds: float) -> None:
+    """
+    Close a connection once everything written is out; drop it if the other side does not take it in time.
+    """
+    # Under TLS, loseConnection() waits for the producer to leave.
+    wire.unregisterProducer()
+    wire.loseConnection()
+    clock.callLater(closing_seconds, wire.abortConnection)

@@ -1,0 +1,179 @@
+"""
+From the configuration's plain values to the values of the law, of TLS and of the wires.
+"""
+
+from collections.abc import Mapping
+
+from twisted.internet.endpoints import clientFromString
+from twisted.internet.interfaces import IReactorTime
+
+from tlsgate.config import BUILT_IN_LEVELS, Backend, Config, ConfigError
+from tlsgate.config import Level as LevelTable
+from tlsgate.config import Limits as LimitsTable
+from tlsgate.net.backend import Dialler
+from tlsgate.net.deadlines import Timeouts
+from tlsgate.net.limits import Limits
+from tlsgate.policy.errors import PolicyError
+from tlsgate.policy.level import BUILT_IN, ClientCertificate, Level, Tls
+from tlsgate.policy.ramp import Ramp
+from tlsgate.policy.rules import Rule, Rulebook
+from tlsgate.session.bounds import Bounds
+from tlsgate.session.opening import BackendTls, OpeningPlan
+from tlsgate.tls.certificates import CertificateFiles
+from tlsgate.tls.client import BackendTrust
+from tlsgate.tls.context import TlsTerms
+
+
+def _level(table: LevelTable) -> Level:
+    ramp = table.enforce
+    enforcement = ramp if isinstance(ramp, bool) else Ramp(ramp.start, ramp.share, ramp.reject_from)
+    return Level(
+        table.name,
+        Tls(table.tls),
+        min_version=table.min_version,
+        min_bits=table.min_bits,
+        aead=table.aead,
+        forward_secrecy=table.forward_secrecy,
+        authenticated=table.authenticated,
+        groups=table.groups,
+        client_certificate=ClientCertificate(table.client_certificate),
+        client_names=table.client_names,
+        client_fingerprints=frozenset(table.client_fingerprints),
+        enforcement=enforcement,
+        help=table.help or "",
+        plaintext_auth=table.plaintext_auth,
+    )
+
+
+def levels(config: Config) -> Mapping[str, Level]:
+    """
+    Return every level by its name, the built-in ones among them.
+
+    Raises:
+        ConfigError: A level that cannot be judged.
+    """
+    known = dict(BUILT_IN)
+    problems = []
+    for table in config.levels:
+        try:
+            known[table.name] = _level(table)
+        except PolicyError as error:
+            problems += [f"{table.at}.{key}: {fault}" for key, fault in error.problems.items()]
+    if problems:
+        raise ConfigError(tuple(problems))
+    return known
+
+
+def rulebook(config: Config) -> Rulebook:
+    """
+    Return the law.
+
+    Raises:
+        ConfigError: A level or a rule that cannot be.
+    """
+    known = levels(config)
+    try:
+        rules = [
+            Rule(
+                known[table.level],
+                frozenset(table.listeners),
+                table.clients,
+                table.helo,
+                table.sni,
+                table.senders,
+                table.recipients,
+            )
+            for table in config.rules
+            if table.level is not None
+        ]
+        return Rulebook(
+            rules,
+            {listener.name: known[listener.level] for listener in config.listeners},
+            {listener.name: listener.exempt_recipients for listener in config.listeners if listener.exempt_recipients},
+        )
+    except PolicyError as error:
+        raise ConfigError(tuple(f"{key}: {fault}" for key, fault in error.problems.items())) from error
+
+
+def tls_terms(config: Config, law: Rulebook) -> TlsTerms:
+    """
+    Return what the handshake is run under. A client certificate is asked for only if some level looks at it.
+    """
+    table = config.tls
+    return TlsTerms(
+        tuple(CertificateFiles(entry.chain, entry.key, entry.ocsp) for entry in table.certificates),
+        floor=table.floor,
+        legacy=table.legacy,
+        client_ca=table.client_ca,
+        client_crls=table.client_crls,
+        request_client_certificate=any(law.requests_certificate(listener.name) for listener in config.listeners),
+        alpn=table.alpn,
+        unknown_sni=table.unknown_sni,
+        resumption=table.resumption,
+        hostname=config.hostname,
+    )
+
+
+def bounds(table: LimitsTable) -> Bounds:
+    """
+    Return the bounds of one session.
+    """
+    return Bounds(
+        line_octets_max=table.line_octets_max,
+        reply_octets_max=table.reply_octets_max,
+        reply_lines_max=table.reply_lines_max,
+        pipeline_max=table.pipeline_max,
+        held_octets_max=table.held_octets_max,
+        commands_before_tls_max=table.commands_before_tls_max,
+        errors_max=table.errors_max,
+    )
+
+
+def limits(table: LimitsTable) -> Limits:
+    """
+    Return the bounds of all sessions together.
+    """
+    return Limits(table.sessions, table.sessions_per_client, table.sessions_per_second, table.handshakes_in_flight)
+
+
+def timeouts(table: LimitsTable) -> Timeouts:
+    """
+    Return for how long each side may be silent.
+    """
+    return Timeouts(
+        client_seconds=table.client_timeout_seconds,
+        handshake_seconds=table.handshake_timeout_seconds,
+        backend_seconds=table.backend_timeout_seconds,
+        end_of_data_seconds=table.end_of_data_timeout_seconds,
+        connect_seconds=min(30, table.backend_timeout_seconds),
+        data_rate_octets_per_second_min=table.data_rate_octets_per_second_min,
+    )
+
+
+def dialler(group: Backend, config: Config, fallback_hostname: str, reactor: IReactorTime) -> Dialler:
+    """
+    Return the way to a group of backends.
+
+    Raises:
+        ConfigError: An endpoint, or the trust in a backend's certificate, that cannot be.
+    """
+    endpoints = []
+    problems = []
+    for number, description in enumerate(group.endpoints):
+        try:
+            endpoints.append(clientFromString(reactor, description))
+        except Exception as error:  # noqa: BLE001 - plugins of Twisted's raise what they like
+            problems.append(f"{group.at}.endpoints[{number}]: {description!r} is not a client endpoint: {error}")
+    trust = None
+    if group.tls != "none":
+        legacy = group.tls_level is not None and BUILT_IN_LEVELS.get(group.tls_level) is None
+        trust = BackendTrust(group.tls_name or "", group.tls_ca, legacy=legacy)
+    if problems:
+        raise ConfigError(tuple(problems))
+    return Dialler(
+        clock=reactor,
+        endpoints=tuple(endpoints),
+        plan=OpeningPlan(config.hostname or fallback_hostname, BackendTls(group.tls), config.limits.reply_octets_max),
+        timeouts=timeouts(config.limits),
+        trust=trust,
+    )

@@ -1,0 +1,29 @@
+"""
+What a handshake's names mean; traits are forward secrecy, AEAD, anonymous.
+"""
+
+import pytest
+
+from tests.policy import samples
+from tlsgate.policy.facts import TlsFacts
+
+
+@pytest.mark.parametrize(
+    ("facts", "traits"),
+    [
+        (samples.TLS13, (True, True, False)),
+        (samples.TLS13_HYBRID, (True, True, False)),
+        (samples.TLS13_INTEGRITY_ONLY, (True, False, False)),
+        (samples.TLS12, (True, True, False)),
+        (samples.TLS12_CHACHA, (True, True, False)),
+        (samples.TLS12_CCM, (True, True, False)),
+        (samples.TLS12_CBC, (True, False, False)),
+        (samples.TLS12_STATIC_RSA, (False, True, False)),
+        (samples.TLS12_ANONYMOUS, (True, True, True)),
+        (samples.TLS12_ANONYMOUS_EC, (True, False, True)),
+        (samples.TLS10, (True, False, False)),
+    ],
+    ids=str,
+)
+def test_a_suite_is_what_its_name_says(facts: TlsFacts, traits: tuple[bool, bool, bool]) -> None:
+    assert (facts.forward_secrecy, facts.aead, facts.anonymous) == traits
