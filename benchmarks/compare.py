@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import itertools
 import os
-import platform
 import shlex
 import signal
 import sys
@@ -43,6 +42,7 @@ class Comparison:
     bench: measure.Bench
     folder: Path
     versions: dict[str, str]
+    machine: dict[str, str]
     values: dict[str, dict[str, list[float]]] = attrs.field(factory=dict)
     busy: dict[str, dict[str, float]] = attrs.field(factory=dict)
     ciphers: dict[str, str] = attrs.field(factory=dict)
@@ -162,8 +162,7 @@ class Comparison:
         absent = [f"{name}: not measured: it is not installed" for name in missing]
         agreed = ", ".join(sorted(set(self.ciphers.values()))) or "nothing"
         facts = {
-            **report.machine_facts(),
-            "Python": platform.python_version(),
+            **self.machine,
             "command": shlex.join(["python", "benchmarks/compare.py", *sys.argv[1:]]),
             "certificate": self.bench.certificate.kind,
             "rounds": str(self.options.rounds),
@@ -174,8 +173,8 @@ class Comparison:
         }
         return report.Results(
             titles=[*(metric.title for metric in scenarios.METRICS), *idle],
-            values={name: self.values.get(name, {}) for name in [*self.versions, *missing]},
-            versions={**self.versions, **dict.fromkeys(missing, "not measured")},
+            values={name: self.values.get(name, {}) for name in self.options.gates},
+            versions={name: self.versions.get(name, "not measured") for name in self.options.gates},
             excuses=absent + self.excuses,
             busy=self.busy,
             facts=facts,
@@ -217,6 +216,7 @@ def compare(options: argparse.Namespace) -> int:
     """
     Measure, print, write; return the exit status.
     """
+    machine = report.machine_facts()
     tools = prepare.compile_tools()
     cores = prepare.find_cores()
     if cores.load is not None:
@@ -227,7 +227,7 @@ def compare(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="tlsgate-benchmark-") as name:
         certificate = prepare.make_certificate(Path(name), options.certificate)
         with measure.running_bench(tools, cores, certificate) as bench:
-            comparison = Comparison(options, bench, Path(name), versions)
+            comparison = Comparison(options, bench, Path(name), versions, machine)
             comparison.run_memory()
             comparison.run_loads()
     results = comparison.results(missing)

@@ -56,6 +56,14 @@ def _output(command: list[str]) -> str:
     return done.stdout + done.stderr
 
 
+def _openssl_in(text: str) -> str:
+    # What a program was built with may have been updated since.
+    used = re.search(r"running +with (OpenSSL \S+)", text, re.IGNORECASE)
+    built = re.search(r"(?:built|compiled) +with (OpenSSL \S+)", text, re.IGNORECASE)
+    found = used or built
+    return found[1] if found else "OpenSSL ?"
+
+
 def _tlsgate_version() -> str | None:
     if not _twistd().exists() or "tlsgate" not in _output([str(_twistd()), "--help"]):
         return None
@@ -117,8 +125,7 @@ def _nginx_version() -> str | None:
         return None
     text = _output([program, "-V"])
     version = re.search(r"nginx/(\S+)", text)
-    library = re.search(r"running with (OpenSSL \S+)|built with (OpenSSL \S+)", text)
-    return f"{version[1] if version else '?'} (mail module, {library[1] or library[2] if library else 'OpenSSL ?'})"
+    return f"{version[1] if version else '?'} (mail module, {_openssl_in(text)})"
 
 
 def _nginx_command(setup: Setup, buffers: str = "") -> list[str]:
@@ -171,8 +178,7 @@ def _stunnel_version() -> str | None:
         return None
     text = _output([program, "-version"])
     version = re.search(r"stunnel (\S+)", text)
-    library = re.search(r"[Rr]unning +with (OpenSSL \S+)|Compiled with (OpenSSL \S+)", text)
-    return f"{version[1] if version else '?'} ({library[1] or library[2] if library else 'OpenSSL ?'})"
+    return f"{version[1] if version else '?'} ({_openssl_in(text)})"
 
 
 def _stunnel_command(setup: Setup) -> list[str]:

@@ -3,8 +3,11 @@ Turn measured numbers into the tables that are printed and kept in RESULTS.md.
 """
 
 import datetime as dt
+import os
 import platform
+import shutil
 import statistics
+import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -121,11 +124,20 @@ def tables(results: Results) -> str:
     Return all tables and the excuses, as they are printed.
     """
     parts = [measured_table(results)]
-    parts += [ratio_table(results, base) for base in ("nginx", "tlsgate") if results.values.get(base)]
+    if len(results.values) > 1:
+        parts += [ratio_table(results, base) for base in ("nginx", "tlsgate") if results.values.get(base)]
     parts.append(busy_table(results))
     if results.excuses:
         parts.append("\n".join(f"- {excuse}" for excuse in results.excuses))
     return "\n\n".join(parts)
+
+
+def _commit() -> str:
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    command = [git, "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def machine_facts() -> dict[str, str]:
@@ -141,6 +153,9 @@ def machine_facts() -> dict[str, str]:
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "kernel": f"{platform.system()} {platform.release()}",
         "CPU": model,
+        "Python": platform.python_version(),
+        "commit": _commit(),
+        "load average before the run": f"{os.getloadavg()[0]:.2f}",
     }
 
 

@@ -38,15 +38,15 @@ def _many(connections: int) -> tuple[str, ...]:
 
 
 SCENARIOS = (
-    Scenario("tls13", "20 clients, TLS 1.3, full handshakes", _many(20), 2.0),
-    Scenario("tls12", "20 clients, TLS 1.2, full handshakes", (*_many(20), *TLS12), 1.5),
-    Scenario("tls13-resumed", "20 clients, TLS 1.3, resumed", (*_many(20), "--resume"), 1.5, resumes=True),
+    Scenario("tls13", "20 clients, TLS 1.3, full handshakes", _many(20), 1.5),
+    Scenario("tls12", "20 clients, TLS 1.2, full handshakes", (*_many(20), *TLS12), 1.2),
+    Scenario("tls13-resumed", "20 clients, TLS 1.3, resumed", (*_many(20), "--resume"), 1.0, resumes=True),
     Scenario(
-        "tls12-resumed", "20 clients, TLS 1.2, resumed", (*_many(20), "--tls", "1.2", "--resume"), 1.5, resumes=True
+        "tls12-resumed", "20 clients, TLS 1.2, resumed", (*_many(20), "--tls", "1.2", "--resume"), 1.0, resumes=True
     ),
-    Scenario("saturated", "150 clients, TLS 1.3, full handshakes", _many(150), 2.0),
+    Scenario("saturated", "150 clients, TLS 1.3, full handshakes", _many(150), 1.5),
     Scenario("alone", "1 client, TLS 1.3, full handshakes", _many(1), 2.0),
-    Scenario("large", "1 client, messages of 64 MiB", ("--size", str(LARGE_MESSAGE_OCTETS)), 1.0, 0.1),
+    Scenario("large", "1 client, messages of 64 MiB", ("--size", str(LARGE_MESSAGE_OCTETS)), 0.7, 0.1),
 )
 
 

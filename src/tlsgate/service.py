@@ -5,24 +5,23 @@ The composition root: what `twistd tlsgate` starts.
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
 from twisted.application import strports
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReactorCore, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorFromThreads, IReactorTime
 
-from tlsgate import translation
+from tlsgate.assembly import Assembly, assemble
 from tlsgate.config import Config, ConfigError, Listener
-from tlsgate.net.frontend import Frontend, Gate
-from tlsgate.net.greeter import Greeter
+from tlsgate.net.frontend import Frontend
+from tlsgate.net.prober import Prober
 from tlsgate.observe.journal import Journal
 from tlsgate.options import Options
-from tlsgate.smtp.message import BareNewlines
 from tlsgate.tls.keeper import IdentityKeeper
 
 __all__ = ["GateService", "Options", "makeService"]
@@ -34,35 +33,38 @@ class GateService(MultiService):
     """
     The gate as a service: its listeners, the way to its backends, its certificates, its journal.
 
+    *read* returns the configuration; it is asked again on reload.
+
     Raises:
         ConfigError: The configuration, or a certificate that it names, cannot be used.
     """
 
-    def __init__(self, options: Options, reactor: IReactorTime) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._options = options
+    def __init__(self, read: Callable[[], Config], reactor: IReactorTime) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted is typed in part
+        self._read = read
         self._reactor = reactor
-        self._config = config = options.config()
+        config = read()
         self._journal = _journal(config, self._now)
-        law = translation.rulebook(config)
-        self._keeper = IdentityKeeper(translation.tls_terms(config, law))
-        self._load_certificates()
-        fallback = _own_name()
-        self._diallers = {
-            group.name: translation.dialler(group, config, fallback, reactor) for group in config.backends
-        }
-        self._gate = Gate(
-            reactor,
-            law,
-            self._record,
-            translation.limits(config.limits),
-            translation.timeouts(config.limits),
-            translation.bounds(config.limits),
-            config.hostname,
-            fallback,
-            BareNewlines(config.message.bare_newlines),
-        )
-        self._frontends = [self._listen(listener) for listener in config.listeners]
+        self._assembly = assemble(config, reactor, self._record, _own_name())
+        self._keeper = IdentityKeeper(self._assembly.terms)
+        if self._keeper.terms.certificates:
+            outcome = self._keeper.reload(self._now())
+            if not outcome.changed:
+                raise ConfigError(tuple(f"tls.certificates: {problem}" for problem in outcome.problems))
+            self._warn(outcome.warnings)
+        self._warn(config.warnings)
+        self._listening: dict[tuple[str, str, str], tuple[Frontend, IService]] = {}
+        for listener in config.listeners:
+            self._listen(listener)
+        self._probers = [Prober(dialler) for dialler in self._assembly.diallers.values()]
+        self._watch: IDelayedCall | None = None
+
+    @property
+    def config(self) -> Config:
+        """
+        The configuration in force.
+        """
+        return self._assembly.config
 
     def privilegedStartService(self) -> None:
         """
@@ -79,37 +81,42 @@ class GateService(MultiService):
         Serve.
         """
         super().startService()  # type: ignore[no-untyped-call]
-        for warning in self._config.warnings:
-            self._record("warning", {"text": warning})
-        for dialler in self._diallers.values():
-            Greeter(dialler, self._record).ask()
-        for frontend, listener in zip(self._frontends, self._config.listeners, strict=True):
-            fields = {"listener": frontend.name, "endpoint": listener.endpoint, "level": listener.level}
-            self._record("listening", {**fields, "tls": listener.tls})
-        signal.signal(signal.SIGHUP, lambda *_: self._reactor.callLater(0, self.reload))
+        for listener in self.config.listeners:
+            self._tell_listening(listener)
+        for prober in self._probers:
+            prober.start()
+        self._watch_files()
+        # The handler of a signal may run anywhere; the reactor's own thread does the work.
+        reactor = cast(IReactorFromThreads, self._reactor)
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self.reload))
 
     def stopService(self) -> "Deferred[None]":
         """
         Stop accepting; let mail transactions finish; then close what is left (RFC 5321 section 3.8).
         """
+        if self._watch is not None:
+            self._watch.cancel()
+        for prober in self._probers:
+            prober.stop()
         stopped: Deferred[None] = Deferred()
-        closed = super().stopService()  # type: ignore[no-untyped-call]
-        deadline = self._reactor.seconds() + self._config.limits.drain_timeout_seconds
-        for frontend in self._frontends:
-            frontend.drain()
+        frontends = [frontend for frontend, _ in self._listening.values()]
+        deadline = self._reactor.seconds() + self.config.limits.drain_timeout_seconds
 
         def wait(_: object = None) -> None:
-            left = sum(len(frontend.protocols) for frontend in self._frontends)
+            left = sum(len(frontend.protocols) for frontend in frontends)
             if left and self._reactor.seconds() < deadline:
                 self._reactor.callLater(DRAIN_POLL_SECONDS, wait)
                 return
-            for frontend in self._frontends:
+            for frontend in frontends:
                 frontend.abort()
             self._record("stopped", {"sessions_cut_off": left})
             self._journal.close()
             stopped.callback(None)
 
-        (closed if closed is not None else _done()).addBoth(wait)
+        closed = maybeDeferred(super().stopService)
+        for frontend in frontends:
+            frontend.drain()
+        closed.addBoth(wait)
         return stopped
 
     def reload(self) -> None:
@@ -117,32 +124,74 @@ class GateService(MultiService):
         Read the configuration and the certificates again, for new sessions; keep the old ones on any fault.
         """
         self._journal.reopen()
-        outcome = self._keeper.reload(self._now())
-        self._record("reload", {"changed": outcome.changed, "problems": list(outcome.problems)})
-
-    def _listen(self, listener: Listener) -> Frontend:
-        frontend = Frontend(
-            listener.name,
-            self._gate,
-            self._keeper,
-            self._diallers[listener.backend],
-            implicit=listener.tls == "implicit",
-            keywords=frozenset(word.upper().encode("ascii") for word in self._config.backend.keywords),
-        )
         try:
-            strports.service(listener.endpoint, frontend, cast(IReactorCore, self._reactor)).setServiceParent(self)
+            config = self._read()
+            assembly = assemble(config, self._reactor, self._record, _own_name(), self._assembly)
+        except ConfigError as error:
+            self._record("reload-refused", {"problems": list(error.problems)})
+            return
+        outcome = self._keeper.reload(self._now(), assembly.terms)
+        if not outcome.changed:
+            self._record("reload-refused", {"problems": [f"tls: {problem}" for problem in outcome.problems]})
+            return
+        self._warn((*outcome.warnings, *config.warnings))
+        self._put_to_work(assembly)
+        self._record("reloaded", {})
+
+    # -- inside
+
+    def _put_to_work(self, assembly: Assembly) -> None:
+        self._assembly = assembly
+        for prober in self._probers:
+            prober.stop()
+        self._probers = [Prober(dialler) for dialler in assembly.diallers.values()]
+        for prober in self._probers:
+            prober.start()
+        wanted = {_key(listener): listener for listener in assembly.config.listeners}
+        for key in self._listening.keys() - wanted.keys():
+            _, port = self._listening.pop(key)
+            port.disownServiceParent()
+        for key, listener in wanted.items():
+            if key in self._listening:
+                assembly.renew(self._listening[key][0], listener)
+                continue
+            try:
+                self._listen(listener)
+                self._tell_listening(listener)
+            except (CannotListenError, ConfigError) as error:
+                self._record("listening-failed", {"listener": listener.name, "reason": str(error)})
+
+    def _listen(self, listener: Listener) -> None:
+        frontend = self._assembly.frontend(listener, self._keeper)
+        try:
+            port = strports.service(listener.endpoint, frontend, cast(IReactorCore, self._reactor))
         except (ValueError, TypeError, KeyError) as error:
             problem = f"{listener.at}.endpoint: {listener.endpoint!r} is not a server endpoint: {error}"
             raise ConfigError((problem,)) from error
-        return frontend
+        self._listening[_key(listener)] = (frontend, port)
+        port.setServiceParent(self)
 
-    def _load_certificates(self) -> None:
-        if not self._keeper.terms.certificates:
+    def _watch_files(self) -> None:
+        """
+        Load certificates again when their files have changed (certbot's renames, a Kubernetes secret's swap).
+        """
+        seconds = self.config.tls.reload_seconds
+        if not seconds:
+            self._watch = None
             return
-        outcome = self._keeper.reload(self._now())
-        if not outcome.changed:
-            raise ConfigError(tuple(f"tls.certificates: {problem}" for problem in outcome.problems))
-        for warning in outcome.warnings:
+        if self._keeper.terms.certificates and self._keeper.stale(self._now()):
+            outcome = self._keeper.reload(self._now())
+            event = "certificates-reloaded" if outcome.changed else "certificates-refused"
+            self._record(event, {"problems": list(outcome.problems)})
+            self._warn(outcome.warnings)
+        self._watch = self._reactor.callLater(seconds, self._watch_files)
+
+    def _tell_listening(self, listener: Listener) -> None:
+        fields = {"listener": listener.name, "endpoint": listener.endpoint, "tls": listener.tls}
+        self._record("listening", {**fields, "level": listener.level})
+
+    def _warn(self, warnings: tuple[str, ...]) -> None:
+        for warning in warnings:
             self._record("warning", {"text": warning})
 
     def _now(self) -> datetime:
@@ -152,12 +201,16 @@ class GateService(MultiService):
         self._journal.write(event, **fields)
 
 
-def _journal(config: Config, now: object) -> Journal:
+def _key(listener: Listener) -> tuple[str, str, str]:
+    return listener.name, listener.endpoint, listener.tls
+
+
+def _journal(config: Config, now: Callable[[], datetime]) -> Journal:
     target = config.observe.journal
     try:
         if isinstance(target, Path):
-            return Journal.to(target, now)  # type: ignore[arg-type]
-        return Journal.to(sys.stderr, now, target)  # type: ignore[arg-type]
+            return Journal.to(target, now)
+        return Journal.to(sys.stderr, now, target)
     except OSError as error:
         raise ConfigError((f"observe.journal: {error}",)) from error
 
@@ -167,12 +220,6 @@ def _own_name() -> str:
     return name if name.isascii() and name else "localhost"
 
 
-def _done() -> "Deferred[None]":
-    done: Deferred[None] = Deferred()
-    done.callback(None)
-    return done
-
-
 def makeService(options: Options) -> IService:
     """
     Return the service that the options ask for; say what is wrong with them, and exit with status 1, if it cannot be.
@@ -180,7 +227,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415 - the reactor is chosen by now
 
     try:
-        return GateService(options, reactor)
+        return GateService(options.config, cast(IReactorTime, reactor))
     except ConfigError as error:
         for problem in error.problems:
             print(f"tlsgate: {problem}", file=sys.stderr)  # noqa: T201 - the operator's terminal

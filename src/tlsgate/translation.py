@@ -4,17 +4,23 @@ From the configuration's plain values to the values of the law, of TLS and of th
 
 from collections.abc import Mapping
 
+from attrs import evolve
 from twisted.internet.endpoints import clientFromString
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-from tlsgate.config import BUILT_IN_LEVELS, Backend, Config, ConfigError
+from tlsgate.config import Backend, Config, ConfigError, Listener
 from tlsgate.config import Level as LevelTable
 from tlsgate.config import Limits as LimitsTable
-from tlsgate.net.backend import Dialler
+from tlsgate.config.endpoints import backend_host
 from tlsgate.net.deadlines import Timeouts
+from tlsgate.net.dialler import ClientAddress, Dialler, Journal, Target
+from tlsgate.net.identity import ClientIdentity
 from tlsgate.net.limits import Limits
+from tlsgate.net.pool import Pool, Spread
+from tlsgate.net.routes import Route, Routes
 from tlsgate.policy.errors import PolicyError
 from tlsgate.policy.level import BUILT_IN, ClientCertificate, Level, Tls
+from tlsgate.policy.names import NamePatterns
 from tlsgate.policy.ramp import Ramp
 from tlsgate.policy.rules import Rule, Rulebook
 from tlsgate.session.bounds import Bounds
@@ -22,6 +28,7 @@ from tlsgate.session.opening import BackendTls, OpeningPlan
 from tlsgate.tls.certificates import CertificateFiles
 from tlsgate.tls.client import BackendTrust
 from tlsgate.tls.context import TlsTerms
+from tlsgate.tls.files import CertificateError
 
 
 def _level(table: LevelTable) -> Level:
@@ -88,11 +95,16 @@ def rulebook(config: Config) -> Rulebook:
         ]
         return Rulebook(
             rules,
-            {listener.name: known[listener.level] for listener in config.listeners},
+            {listener.name: _own_level(listener, known) for listener in config.listeners},
             {listener.name: listener.exempt_recipients for listener in config.listeners if listener.exempt_recipients},
         )
     except PolicyError as error:
         raise ConfigError(tuple(f"{key}: {fault}" for key, fault in error.problems.items())) from error
+
+
+def _own_level(listener: Listener, known: Mapping[str, Level]) -> Level:
+    level = known[listener.level]
+    return evolve(level, plaintext_auth=True) if listener.plaintext_auth else level
 
 
 def tls_terms(config: Config, law: Rulebook) -> TlsTerms:
@@ -150,30 +162,58 @@ def timeouts(table: LimitsTable) -> Timeouts:
     )
 
 
-def dialler(group: Backend, config: Config, fallback_hostname: str, reactor: IReactorTime) -> Dialler:
+def dialler(group: Backend, config: Config, ehlo_name: str, reactor: IReactorTime, journal: Journal) -> Dialler:
     """
-    Return the way to a group of backends.
+    Return the way to a group of backends. *ehlo_name* is our name where none is configured.
 
     Raises:
         ConfigError: An endpoint, or the trust in a backend's certificate, that cannot be.
     """
-    endpoints = []
+    targets = []
     problems = []
     for number, description in enumerate(group.endpoints):
         try:
-            endpoints.append(clientFromString(reactor, description))
-        except Exception as error:  # noqa: BLE001 - plugins of Twisted's raise what they like
-            problems.append(f"{group.at}.endpoints[{number}]: {description!r} is not a client endpoint: {error}")
-    trust = None
-    if group.tls != "none":
-        legacy = group.tls_level is not None and BUILT_IN_LEVELS.get(group.tls_level) is None
-        trust = BackendTrust(group.tls_name or "", group.tls_ca, legacy=legacy)
+            targets.append(_target(group, description, reactor))
+        except (ValueError, TypeError, KeyError, CertificateError) as error:
+            problems.append(f"{group.at}.endpoints[{number}]: {description!r} cannot be used: {error}")
     if problems:
         raise ConfigError(tuple(problems))
     return Dialler(
+        name=group.name,
         clock=reactor,
-        endpoints=tuple(endpoints),
-        plan=OpeningPlan(config.hostname or fallback_hostname, BackendTls(group.tls), config.limits.reply_octets_max),
+        pool=Pool(tuple(targets), Spread(group.spread), group.probe_seconds),
+        plan=OpeningPlan(config.hostname or ehlo_name, BackendTls(group.tls), config.limits.reply_octets_max),
         timeouts=timeouts(config.limits),
-        trust=trust,
+        journal=journal,
+        client_address=ClientAddress(group.client_address),
+        level=None if group.tls_level is None else levels(config)[group.tls_level],
+        received_header=group.received_header,
+        keywords=frozenset(word.upper().encode("ascii") for word in group.keywords),
+    )
+
+
+def _target(group: Backend, description: str, reactor: IReactorTime) -> Target:
+    plain: IStreamClientEndpoint = clientFromString(reactor, description)
+
+    def endpoint(who: ClientIdentity | None) -> IStreamClientEndpoint:
+        if who is None or group.client_address != "transparent":
+            return plain
+        raise NotImplementedError
+
+    if group.tls == "none":
+        return Target(description, endpoint)
+    return Target(description, endpoint, BackendTrust(group.tls_name or backend_host(description) or "", group.tls_ca))
+
+
+def routes(listener: Listener, config: Config, diallers: Mapping[str, Dialler]) -> Routes:
+    """
+    Return which group of backends the sessions of a listener go to.
+    """
+    return Routes(
+        diallers[listener.backend],
+        [
+            Route(NamePatterns.of(rule.sni) if rule.sni else None, diallers[rule.backend])
+            for rule in config.rules
+            if rule.backend is not None and (not rule.listeners or listener.name in rule.listeners)
+        ],
     )

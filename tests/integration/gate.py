@@ -2,12 +2,13 @@
 The gate itself: `twistd tlsgate` as an operator starts it, in a process of its own.
 """
 
+import json
 import signal
-import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from attrs import define, field, frozen
 
@@ -24,15 +25,6 @@ class Identity:
     certificate: Path
     key: Path
     authority: Path
-
-
-def accepts(port: int) -> bool:
-    """
-    Whether somebody listens on the loopback *port*.
-    """
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 CONFIG = """
@@ -114,15 +106,24 @@ class Gate:
 
     def start(self) -> None:
         """
-        Start the gate and return when both ports accept connections.
+        Start the gate and return when it listens on both ports.
+
+        It is not asked by connecting: it would dial the backend for that.
         """
-        self._daemon.start(lambda: accepts(self.ports["starttls"]) and accepts(self.ports["implicit"]))
+        self._daemon.start(lambda: len(self.journal("listening")) == len(set(self.ports.values())))
 
     def said(self) -> str:
         """
         The journal and the log so far.
         """
         return self._daemon.said()
+
+    def journal(self, event: str) -> list[dict[str, Any]]:
+        """
+        The entries of that kind in the journal so far.
+        """
+        entries = [json.loads(line) for line in self.said().splitlines() if line.startswith("{") and line.endswith("}")]
+        return [entry for entry in entries if entry["event"] == event]
 
     def stop(self) -> None:
         """
@@ -143,7 +144,8 @@ def running(gate: Gate) -> Iterator[Gate]:
     """
     Have *gate* running, and stop it however the tests end.
     """
-    with ExitStack() as stack:
-        stack.callback(gate.stop)
-        gate.start()
+    gate.start()
+    try:
         yield gate
+    finally:
+        gate.stop()

@@ -8,14 +8,14 @@ Maildir. Nothing outside its own folder is written.
 
 import pwd
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from attrs import define, field
 
 from tests.integration.mailbox import Mailbox
-from tests.integration.processes import Daemon, free_port, greets
+from tests.integration.processes import Daemon, free_port, greets, need
 
 DOMAIN = "inbox.example"
 REFUSED = f"nobody@{DOMAIN}"
@@ -34,7 +34,8 @@ class MailServer:
     """
     A mail server in a folder of its own.
 
-    *keywords* are the names of the EHLO keywords it is known to offer.
+    *keywords* are the names of the EHLO keywords it is known to offer, *root* is the folder it was unpacked to. *ready*
+    tells by the port that the server is there; one that wants a PROXY header first needs another than the default.
     """
 
     name: ClassVar[str]
@@ -43,6 +44,8 @@ class MailServer:
 
     folder: Path
     port: int = field(factory=free_port)
+    ready: Callable[[int], bool] = greets
+    root: Path = field(init=False)
     mailbox: Mailbox = field(init=False)
     _daemon: Daemon | None = None
 
@@ -50,12 +53,13 @@ class MailServer:
         """
         Configure the server, start it, and return when it greets.
         """
+        self.root = Path(need(Path(self.name), root=True)).resolve()
         self.mailbox = Mailbox.made(self.folder / "mailbox", pwd.getpwnam(self.owner).pw_uid)
         capture = self.folder / "capture"
         capture.write_text(CAPTURE.format(mailbox=self.mailbox.folder))
         capture.chmod(0o755)
         self._daemon = self.configured()
-        self._daemon.start(lambda: greets(self.port))
+        self._daemon.start(lambda: self.ready(self.port))
 
     def stop(self) -> None:
         """

@@ -5,12 +5,11 @@ Postfix, as a mail server behind the gate, and (see `clients`) as a client befor
 import os
 import pwd
 from collections.abc import Mapping
-from pathlib import Path
 
 from attrs import define, field
 
 from tests.integration.mailserver import DOMAIN, MESSAGE_OCTETS_MAX, MailServer
-from tests.integration.processes import Daemon, need
+from tests.integration.processes import Daemon
 
 MAIN = """
 compatibility_level = 3.6
@@ -98,10 +97,9 @@ class Postfix(MailServer):
     services: str = ""
 
     def configured(self) -> Daemon:
-        root = Path(need(Path("postfix"), root=True)).resolve()
-        libraries = root / "usr/lib/postfix"
+        libraries = self.root / "usr/lib/postfix"
         main = MAIN.format(
-            root=root,
+            root=self.root,
             libraries=libraries,
             folder=self.folder,
             domain=DOMAIN,

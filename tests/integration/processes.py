@@ -70,6 +70,15 @@ def wait_until(look: Callable[[], Found | None], seconds: float, what: Callable[
         time.sleep(POLL_SECONDS)
 
 
+def accepts(port: int) -> bool:
+    """
+    Whether somebody listens on the loopback *port*.
+    """
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def greets(port: int) -> bool:
     """
     Whether an SMTP server answers on the loopback *port* with 220; the session is ended with QUIT.
@@ -122,9 +131,17 @@ class Daemon:
                 env={**os.environ, **self.environment},
                 start_new_session=True,
             )
-        wait_until(lambda: ready() or process.poll() is not None, START_SECONDS, lambda: f"not ready:\n{self.said()}")
-        if process.poll() is not None:
-            pytest.fail(f"{self.argv[0]} ended with status {process.returncode}:\n{self.said()}")
+        try:
+            wait_until(
+                lambda: process.poll() is not None or ready(),
+                START_SECONDS,
+                lambda: f"{self.argv[0]} is not ready:\n{self.said()}",
+            )
+            if process.poll() is not None:
+                pytest.fail(f"{self.argv[0]} ended with status {process.returncode}:\n{self.said()}")
+        except BaseException:
+            self.stop()
+            raise
 
     def said(self) -> str:
         """

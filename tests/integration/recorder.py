@@ -2,13 +2,17 @@
 A backend that writes down what it hears: the witness that a refused client's words went nowhere.
 """
 
+import socket
 import socketserver
 import threading
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from attrs import define, field
 
+from tests.integration.processes import wait_until
+
+SESSION_SECONDS = 10.0
 GREETING = b"220 recorder.example ESMTP\r\n"
 REPLIES = {
     b"EHLO": b"250-recorder.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250 SIZE 1000000\r\n",
@@ -22,9 +26,10 @@ OTHERWISE = b"250 2.0.0 OK\r\n"
 @define
 class Heard:
     """
-    One connection: the lines that came, and whether it is over.
+    One connection: the port it came from, the lines that came, and whether it is over.
     """
 
+    port: int
     lines: list[bytes] = field(factory=list)
     over: threading.Event = field(factory=threading.Event)
 
@@ -33,8 +38,7 @@ class _Session(socketserver.StreamRequestHandler):
     server: "_Server"
 
     def handle(self) -> None:
-        heard = Heard()
-        self.server.connections.append(heard)
+        heard = self.server.of(self.client_address)
         try:
             self.wfile.write(GREETING)
             while line := self.rfile.readline(65536):
@@ -48,11 +52,23 @@ class _Session(socketserver.StreamRequestHandler):
 
 class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
-    allow_reuse_address = True
 
     def __init__(self) -> None:
         self.connections: list[Heard] = []
         super().__init__(("127.0.0.1", 0), _Session)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """
+        Note the connection here, in the thread that accepts, so that the list is in the order of the connections.
+        """
+        self.connections.append(Heard(client_address[1]))
+        super().process_request(request, client_address)
+
+    def of(self, client_address: tuple[str, int]) -> Heard:
+        """
+        Return what is known of the newest connection from there.
+        """
+        return next(heard for heard in reversed(self.connections) if heard.port == client_address[1])
 
 
 @define
@@ -62,6 +78,7 @@ class Recorder:
     """
 
     _server: _Server = field(factory=_Server)
+    _passed: int = 0
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -81,15 +98,21 @@ class Recorder:
         port: int = self._server.server_address[1]
         return port
 
-    @property
-    def connections(self) -> list[Heard]:
+    def heard(self) -> list[Heard]:
         """
-        The connections so far, in the order they came.
-        """
-        return self._server.connections
+        Return every connection made since this was asked the last time, when it is over.
 
-    def forget(self) -> None:
+        They come in order: what was dialled before this was asked is known when our own connection is.
         """
-        Begin with no connections: those before were not the clients'.
-        """
-        self._server.connections.clear()
+        with socket.create_connection(("127.0.0.1", self.port)) as own:
+            port = own.getsockname()[1]
+            wait_until(
+                lambda: any(one.port == port for one in self._server.connections[self._passed :]),
+                SESSION_SECONDS,
+                lambda: "the recorder accepts no connections",
+            )
+        new = self._server.connections[self._passed :]
+        self._passed += len(new)
+        for one in new:
+            assert one.over.wait(SESSION_SECONDS), f"still open after {one.lines}"
+        return [one for one in new if one.port != port]

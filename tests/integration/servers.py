@@ -5,7 +5,6 @@ Exim, OpenSMTPD and Sendmail as mail servers behind the gate.
 import os
 import pwd
 import subprocess
-from pathlib import Path
 
 from attrs import define
 
@@ -31,9 +30,8 @@ accept_8bitmime = true
 message_size_limit = {size}
 host_lookup =
 rfc1413_hosts =
-# Binding a raw socket or changing users is not for a daemon that is its own user from the start.
+# It is its own user from the start and cannot become another.
 deliver_drop_privilege = true
-never_users =
 smtp_accept_max = 0
 smtp_accept_queue_per_connection = 0
 acl_smtp_rcpt = recipient
@@ -83,13 +81,12 @@ class Exim(MailServer):
     settings: str = ""
 
     def configured(self) -> Daemon:
-        root = Path(need(Path("exim"), root=True)).resolve()
         exim = pwd.getpwnam(self.owner)
         os.chown(self.folder, exim.pw_uid, exim.pw_gid)
         config = self.folder / "exim.conf"
         config.write_text(
             EXIM.format(
-                root=root,
+                root=self.root,
                 folder=self.folder,
                 port=self.port,
                 domain=DOMAIN,
@@ -100,7 +97,7 @@ class Exim(MailServer):
         )
         as_exim = ["setpriv", f"--reuid={exim.pw_uid}", f"--regid={exim.pw_gid}", "--clear-groups"]
         return Daemon(
-            [*as_exim, f"{root}/usr/sbin/exim4", "-C", str(config), "-bdf", "-q1h"], self.folder / "process.log"
+            [*as_exim, f"{self.root}/usr/sbin/exim4", "-C", str(config), "-bdf", "-q1h"], self.folder / "process.log"
         )
 
 
@@ -128,7 +125,6 @@ class OpenSmtpd(MailServer):
     keywords = frozenset({"8BITMIME", "DSN", "ENHANCEDSTATUSCODES", "HELP", "SIZE"})
 
     def configured(self) -> Daemon:
-        root = Path(need(Path("opensmtpd"), root=True)).resolve()
         var = self.folder / "var"
         for path in ("run", "spool/smtpd", "lib/opensmtpd/empty", "mail", "tmp"):
             (var / path).mkdir(parents=True)
@@ -139,9 +135,9 @@ class OpenSmtpd(MailServer):
                 size=MESSAGE_OCTETS_MAX, port=self.port, owner=self.owner, folder=self.folder, domain=DOMAIN
             )
         )
-        binds = {"/var": var, "/usr/libexec": root / "usr/libexec"}
+        binds = {"/var": var, "/usr/libexec": self.root / "usr/libexec"}
         return Daemon(
-            elsewhere("opensmtpd.example", binds, [f"{root}/usr/sbin/smtpd", "-d", "-f", str(config)]),
+            elsewhere("opensmtpd.example", binds, [f"{self.root}/usr/sbin/smtpd", "-d", "-f", str(config)]),
             self.folder / "process.log",
         )
 
@@ -208,11 +204,10 @@ class Sendmail(MailServer):
     )
 
     def configured(self) -> Daemon:
-        root = Path(need(Path("sendmail"), root=True)).resolve()
         (self.folder / "queue").mkdir(mode=0o700)
         (self.folder / "service.switch").write_text("hosts files\naliases files\n")
         source = SENDMAIL.format(
-            cf=root / "usr/share/sendmail/cf",
+            cf=self.root / "usr/share/sendmail/cf",
             folder=self.folder,
             size=MESSAGE_OCTETS_MAX,
             port=self.port,
@@ -228,7 +223,7 @@ class Sendmail(MailServer):
             elsewhere(
                 "sendmail.example",
                 {"/etc/hosts": hosts},
-                [f"{root}/usr/libexec/sendmail/sendmail", "-C", str(config), "-bD"],
+                [f"{self.root}/usr/libexec/sendmail/sendmail", "-C", str(config), "-bD"],
             ),
             self.folder / "process.log",
         )

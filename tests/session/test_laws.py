@@ -20,7 +20,7 @@ from tests.session.preludes import (
     WEAK_TLS,
 )
 from tests.support.dialogue import play, play_once
-from tests.support.stage import Stage, terms
+from tests.support.stage import terms
 from tlsgate.session.bounds import Bounds
 from tlsgate.smtp.message import BareNewlines
 from tlsgate.smtp.reply import BackendReply

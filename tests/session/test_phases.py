@@ -4,8 +4,9 @@ Phase by input, exhaustively: whatever comes, wherever the session stands, it an
 """
 
 from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
 from functools import partial
-from itertools import product
 
 import pytest
 
@@ -245,12 +246,13 @@ class TestPhases:
     def test_every_input(self, name: str) -> None:
         """Law 6: every input is taken, at once and cut in two."""
         build, _ = PHASES[name]
+        faults = {}
         for event, happen in EVENTS.items():
-            stage = build()
             try:
-                happen(stage)
-            except Exception as error:
-                raise AssertionError(f"{name}, then {event}") from error
+                happen(build())
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault looked for
+                faults[event] = error
+        assert not faults
 
     def test_every_octet(self, name: str) -> None:
         """Inputs that come byte by byte leave the client with the same words as inputs that come whole."""
@@ -262,19 +264,6 @@ class TestPhases:
             for octet in octets:
                 bytewise.client(bytes([octet]))
             assert (whole.said, whole.backends) == (bytewise.said, bytewise.backends), octets
-
-    def test_every_two_inputs(self, name: str) -> None:
-        """Law 6: what an input leaves behind takes every second one, too."""
-        build, _ = PHASES[name]
-        for first, second in product(EVENTS, FEW):
-            stage = build()
-            try:
-                EVENTS[first](stage)
-                if stage.closed:
-                    continue
-                EVENTS[second](stage)
-            except Exception as error:
-                raise AssertionError(f"{name}, then {first}, then {second}") from error
 
     def test_the_end_of_the_client_is_the_end(self, name: str) -> None:
         """A client that is gone leaves no backend connection and no wish behind, whatever comes later."""
@@ -288,8 +277,8 @@ class TestPhases:
     def test_forbidden_verbs(self, name: str) -> None:
         """No phase lets XCLIENT, XFORWARD, PROXY, TURN, XEXCH50, X-ANONYMOUSTLS or X-EXPS through as a command."""
         build, phase = PHASES[name]
-        if phase in {Phase.MESSAGE, Phase.CHUNK}:
-            return
+        if phase in {Phase.MESSAGE, Phase.CHUNK, Phase.SASL}:
+            return  # there it would be text, octets, or a word in base64
         for verb in (
             b"XCLIENT ADDR=::1",
             b"xforward NAME=a",
@@ -303,3 +292,25 @@ class TestPhases:
             for _ in range(4):
                 backend_says(b"250 ok\r\n", stage)
             assert verb.split()[0].upper() not in b"".join(stage.backends).upper().replace(b"PROXY-", b""), verb
+
+
+def test_every_two_inputs() -> None:
+    """Law 6: each state that an input leaves behind takes every second one, too. States already seen are not tried again."""
+    seen = set()
+    faults = {}
+    for name, (build, _) in PHASES.items():
+        for first, happen in EVENTS.items():
+            stage = build()
+            with suppress(AssertionError):  # `test_every_input` reports it
+                happen(stage)
+            state = repr((stage.session, stage.leg, stage.handshaking, stage.closed))
+            if state in seen:
+                continue
+            seen.add(state)
+            for second in FEW:
+                try:
+                    EVENTS[second](deepcopy(stage, {id(stage.terms): stage.terms}))
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault looked for
+                    faults[name, first, second] = error
+    assert len(seen) > len(PHASES) * 5
+    assert not faults

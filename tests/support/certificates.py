@@ -110,16 +110,17 @@ def build(
     algorithm: hashes.HashAlgorithm | None = None,
     extensions: tuple[x509.ExtensionType, ...] = (),
     subject: x509.Name | None = None,
+    serial: int | None = None,
 ) -> x509.Certificate:
     """
     Sign one certificate. *usage* is the only extended key usage, if any.
     """
     builder = (
         x509.CertificateBuilder()
-        .subject_name(subject or name(common_name or (names[0] if names else "nameless")))
+        .subject_name(name(common_name or (names[0] if names else "nameless")) if subject is None else subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(x509.random_serial_number() if serial is None else serial)
         .not_valid_before(not_before)
         .not_valid_after(not_after)
         .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
@@ -181,12 +182,13 @@ class Authority:
         algorithm: hashes.HashAlgorithm | None = None,
         extensions: tuple[x509.ExtensionType, ...] = (),
         subject: x509.Name | None = None,
+        serial: int | None = None,
     ) -> Issued:
         key = private_key(kind, number)
         certificate = build(
             *names, key=key, issuer=self.certificate.subject, issuer_key=self.key, common_name=common_name,
             not_before=not_before, not_after=not_after, usage=usage, algorithm=algorithm, extensions=extensions,
-            subject=subject,
+            subject=subject, serial=serial,
         )  # fmt: skip
         return Issued(certificate, key, self.between)
 

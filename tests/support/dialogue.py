@@ -22,8 +22,9 @@ script has up to there, and no more; what the client sees and what the backend s
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import ndiff
+from functools import cache
 from itertools import groupby
 
 from attrs import evolve, frozen
@@ -58,8 +59,7 @@ def play(terms: Terms, script: str, *, after: str = "") -> None:
     another, which is not cut.
     """
     play_once(terms, script, after=after)
-    before = _read(after) if after else []
-    for variant in _variants(_read(script, before)):
+    for variant in _variants(_read(script, after=after)):
         _play(terms, variant, after + script)
 
 
@@ -67,7 +67,7 @@ def play_once(terms: Terms, script: str, *, after: str = "") -> Stage:
     """
     Play *script* as it stands, *after* another; return the stage as it leaves it.
     """
-    return _play(terms, _read(after + script), after + script)
+    return _play(terms, _read(script, after=after), after + script)
 
 
 def _octets(sign: str, text: str) -> bytes:
@@ -76,8 +76,10 @@ def _octets(sign: str, text: str) -> bytes:
     return text.encode() + b"\r\n"
 
 
-def _read(script: str, before: list[Happening] | None = None) -> list[Happening]:
-    happenings = [evolve(happening, cuttable=False) for happening in before or [Happening("opened", [])]]
+@cache
+def _read(script: str, *, after: str = "") -> tuple[Happening, ...]:
+    before = _read(after) if after else (Happening("opened", []),)
+    happenings = [evolve(happening, cuttable=False) for happening in before]
     for line in filter(None, map(str.strip, script.splitlines())):
         spoken = _SPOKEN.fullmatch(line)
         if spoken is None:
@@ -94,12 +96,15 @@ def _read(script: str, before: list[Happening] | None = None) -> list[Happening]
         if "<" in sign:
             pattern = re.escape(octets).replace(re.escape(b"..."), rb"[^\r\n]*")
             happenings[-1] = _expecting(happenings[-1], who, pattern)
-        elif happenings[-1].what == who and not (happenings[-1].client or happenings[-1].backend):
-            assert happenings[-1].cuttable
+        elif (
+            happenings[-1].what == who
+            and happenings[-1].cuttable
+            and not (happenings[-1].client + happenings[-1].backend)
+        ):
             happenings[-1] = evolve(happenings[-1], chunks=[happenings[-1].chunks[0] + octets])
         else:
             happenings.append(Happening(who, [octets]))
-    return happenings
+    return tuple(happenings)
 
 
 def _expecting(happening: Happening, who: str, pattern: bytes) -> Happening:
@@ -108,7 +113,7 @@ def _expecting(happening: Happening, who: str, pattern: bytes) -> Happening:
     return evolve(happening, backend=happening.backend + pattern)
 
 
-def _variants(happenings: list[Happening]) -> Iterator[list[Happening]]:
+def _variants(happenings: Sequence[Happening]) -> Iterator[Sequence[Happening]]:
     def cut(number: int, chunks: list[bytes]) -> list[Happening]:
         return [*happenings[:number], evolve(happenings[number], chunks=chunks), *happenings[number + 1 :]]
 
@@ -122,7 +127,7 @@ def _variants(happenings: list[Happening]) -> Iterator[list[Happening]]:
     yield everything
 
 
-def _play(terms: Terms, happenings: list[Happening], script: str) -> Stage:
+def _play(terms: Terms, happenings: Sequence[Happening], script: str) -> Stage:
     stage: Stage | None = None
     done = 0
     for happening in happenings:
@@ -154,7 +159,7 @@ def _happen(stage: Stage, happening: Happening) -> Stage:
     }[what]()
 
 
-def _difference(script: str, happenings: list[Happening], last: Happening, stage: Stage) -> str:
+def _difference(script: str, happenings: Sequence[Happening], last: Happening, stage: Stage) -> str:
     """
     Return how what the script says, up to *last*, differs from what was heard on *stage*.
     """

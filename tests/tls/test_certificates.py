@@ -2,6 +2,7 @@
 Certificates are validated together, and whatever lies in the files, the operator gets words.
 """
 
+import base64
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtensionOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,12 +21,16 @@ from tests.support.certificates import (
     NOW,
     PEM,
     Authority,
+    build,
     key_pem,
+    name,
     pem,
     private_key,
     self_signed,
 )
 from tlsgate.tls.certificates import CertificateError, CertificateFiles, Credential, load_credential
+from tlsgate.tls.context import TlsTerms
+from tlsgate.tls.identity import Identity
 
 ROOT = Authority.root()
 INTERMEDIATE = ROOT.subordinate()
@@ -51,6 +57,10 @@ def problems(folder: Path, chain: bytes = LEAF.chain_pem, key: bytes = LEAF.key_
     return tuple(problem.replace(f"{folder}/", "") for problem in caught.value.problems)
 
 
+def armoured(der: bytes) -> bytes:
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
+
+
 class TestGood:
     def test_chain_and_key_make_a_credential(self, tmp_path: Path) -> None:
         credential = loaded(tmp_path)
@@ -63,7 +73,9 @@ class TestGood:
         assert credential.warnings == ()
         assert credential.staple is None
 
-    @pytest.mark.parametrize(("kind", "called"), [("ec", "ECDSA"), ("p384", "ECDSA"), ("rsa", "RSA"), ("ed25519", "Ed25519")])
+    @pytest.mark.parametrize(
+        ("kind", "called"), [("ec", "ECDSA"), ("p384", "ECDSA"), ("rsa", "RSA"), ("ed25519", "Ed25519")]
+    )
     def test_every_kind_of_key(self, tmp_path: Path, kind: str, called: str) -> None:
         issued = ROOT.issue("mx.example.org", kind=kind)
         assert loaded(tmp_path, issued.chain_pem, issued.key_pem).kind == called
@@ -148,7 +160,10 @@ class TestFaultsOfContent:
 
     def test_stranger_in_the_chain(self, tmp_path: Path) -> None:
         stranger = Authority.root("Stranger", number=103)
-        assert "(CN=Stranger) did not issue certificate 1" in problems(tmp_path, pem(LEAF.certificate, stranger.certificate))[0]
+        assert (
+            "(CN=Stranger) did not issue certificate 1"
+            in problems(tmp_path, pem(LEAF.certificate, stranger.certificate))[0]
+        )
 
     def test_same_name_other_key_in_the_chain(self, tmp_path: Path) -> None:
         """
@@ -168,6 +183,41 @@ class TestFaultsOfContent:
         assert load_credential(files, end - timedelta(seconds=1))
         with pytest.raises(CertificateError):
             load_credential(files, end)
+
+    def test_self_signed_authority_as_leaf_is_looked_at_too(self, tmp_path: Path) -> None:
+        """
+        `openssl req -x509` makes a certificate that could be a root: it is the server's own all the same.
+        """
+        key = private_key("rsa1024")
+        for end, told in ((NOW + DAY, "is RSA with 1024 bits"), (NOW - DAY, "expired on")):
+            own = build(
+                "mx.example.org", key=key, issuer=name("mx.example.org"), issuer_key=key, authority=True,
+                not_before=NOW - 9 * DAY, not_after=end,
+            )  # fmt: skip
+            assert any(
+                f"certificate 1 (CN=mx.example.org) {told}" in each
+                for each in problems(tmp_path, pem(own), key_pem(key))
+            )
+
+    def test_any_damage(self, tmp_path: Path) -> None:
+        """
+        A chain with any one octet changed raises nothing but what an operator can read, and its leaf is not served.
+        """
+        ders = [each.public_bytes(serialization.Encoding.DER) for each in (LEAF.certificate, INTERMEDIATE.certificate)]
+        files = LEAF.write(tmp_path)
+        for which, der in enumerate(ders):
+            for position in range(len(der)):
+                damaged = (
+                    der[:position] + bytes([der[position] ^ (0x01 if position % 2 else 0x80)]) + der[position + 1 :]
+                )
+                files.chain.write_bytes(
+                    b"".join(armoured(each) for each in (*ders[:which], damaged, *ders[which + 1 :]))
+                )
+                try:
+                    Identity.load(TlsTerms((files,)), NOW)
+                except CertificateError:
+                    continue
+                assert which == 1, f"octet {position} of the leaf"
 
     def test_not_yet_valid(self, tmp_path: Path) -> None:
         early = ROOT.issue("mx.example.org", not_before=NOW + DAY, not_after=NOW + 9 * DAY)
@@ -202,14 +252,17 @@ class TestFaultsOfContent:
 
     def test_no_dns_name_7817_05(self, tmp_path: Path) -> None:
         for nameless in (self_signed(), self_signed("192.0.2.1")):
-            assert "certificate 1 has no DNS name in subjectAltName" in problems(tmp_path, nameless.chain_pem, nameless.key_pem)[0]
+            assert (
+                "certificate 1 has no DNS name in subjectAltName"
+                in problems(tmp_path, nameless.chain_pem, nameless.key_pem)[0]
+            )
 
     def test_client_certificate(self, tmp_path: Path) -> None:
         client = ROOT.issue("mx.example.org", usage=CLIENT_AUTH)
         assert "lacks serverAuth" in problems(tmp_path, client.chain_pem, client.key_pem)[0]
 
     def test_unreadable_names(self, tmp_path: Path) -> None:
-        broken = x509.UnrecognizedExtension(x509.ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x03\x82\x05a")
+        broken = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x03\x82\x05a")
         issued = ROOT.issue(extensions=(broken,))
         assert "has an extension that cannot be read" in problems(tmp_path, issued.chain_pem, issued.key_pem)[0]
 
@@ -220,7 +273,9 @@ class TestFaultsOfContent:
 
     def test_hostile_subject_is_escaped(self, tmp_path: Path) -> None:
         bad = ROOT.issue(common_name="mx\r\nnew line \x1b[31m ü" + "x" * 30)
-        (problem,) = [each for each in problems(tmp_path, bad.chain_pem + pem(LEAF.certificate), bad.key_pem) if "issue" in each]
+        (problem,) = [
+            each for each in problems(tmp_path, bad.chain_pem + pem(LEAF.certificate), bad.key_pem) if "issue" in each
+        ]
         assert problem.isascii()
         assert problem.isprintable()
 
@@ -300,7 +355,7 @@ class TestFaultsOfFiles:
             with pytest.raises(CertificateError):
                 loaded(tmp_path, LEAF.chain_pem, LEAF.key_pem[:cut])
         leaf_alone = len(pem(LEAF.certificate))
-        for cut in range(0, len(LEAF.chain_pem) - 1):
+        for cut in range(0, len(LEAF.chain_pem) - 1, 5):
             try:
                 credential = loaded(tmp_path, LEAF.chain_pem[:cut], LEAF.key_pem)
             except CertificateError:
@@ -309,7 +364,11 @@ class TestFaultsOfFiles:
             assert credential.leaf == LEAF.certificate
 
     @settings(derandomize=True, max_examples=150, deadline=None)
-    @given(chain=st.binary(max_size=200), key=st.binary(max_size=200), label=st.sampled_from([b"CERTIFICATE", b"EC PRIVATE KEY", b"PRIVATE KEY"]))
+    @given(
+        chain=st.binary(max_size=200),
+        key=st.binary(max_size=200),
+        label=st.sampled_from([b"CERTIFICATE", b"EC PRIVATE KEY", b"PRIVATE KEY"]),
+    )
     def test_any_octets(self, tmp_path_factory: pytest.TempPathFactory, chain: bytes, key: bytes, label: bytes) -> None:
         folder = tmp_path_factory.getbasetemp()
         framed = b"-----BEGIN %b-----\n%b\n-----END %b-----\n" % (label, key, label)

@@ -2,7 +2,10 @@
 Client certificates: asked for only when wanted, never a reason for an alert, and never verified when they are not.
 """
 
+import base64
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -12,6 +15,7 @@ from OpenSSL import SSL
 from tests.support.certificates import DAY, NOW, SERVER_AUTH, Authority, Issued, pem, self_signed
 from tests.support.handshake import client_connection, client_context, handshake
 from tlsgate.policy.facts import CertificateFacts, TlsFacts
+from tlsgate.tls.certificates import CertificateError
 from tlsgate.tls.connection import GateConnection
 from tlsgate.tls.context import TlsTerms
 from tlsgate.tls.identity import Identity
@@ -54,7 +58,7 @@ class Gate:
         self.terms = TlsTerms((SERVER.write(folder),), client_ca=self.ca, request_client_certificate=True)
         self.identity = Identity.load(self.terms, NOW)
 
-    def reload(self, **changes: object) -> tuple[str, ...]:
+    def reload(self, **changes: Any) -> tuple[str, ...]:
         self.terms = evolve(self.terms, **changes)
         self.identity = Identity.load(self.terms, NOW)
         return self.identity.warnings
@@ -146,6 +150,22 @@ class TestAuthorities:
         assert facts is not None
         assert facts.fault == ""
 
+    def test_any_damage(self, gate: Gate) -> None:
+        """
+        A CA or a revocation list with any one octet changed raises nothing but what an operator can read.
+        """
+        for path, armoured in ((gate.ca, pem(ROOT.certificate)), (gate.crl, ROOT.crl())):
+            first, *body, last = armoured.splitlines()
+            der = base64.b64decode(b"".join(body))
+            gate.crl.write_bytes(ROOT.crl())
+            for position in range(len(der)):
+                flip = 0x01 if position % 2 else 0x80
+                damaged = der[:position] + bytes([der[position] ^ flip]) + der[position + 1 :]
+                path.write_bytes(b"\n".join((first, base64.b64encode(damaged), last, b"")))
+                with contextlib.suppress(CertificateError):
+                    gate.reload(client_crls=(gate.crl,))
+            path.write_bytes(armoured)
+
     def test_authority_expired(self, gate: Gate) -> None:
         old = ROOT.subordinate("Old", number=114, not_after=NOW - DAY)
         gate.ca.write_bytes(pem(old.certificate))
@@ -196,7 +216,9 @@ class TestRevocation:
 
     def test_expired_list(self, gate: Gate) -> None:
         (warning,) = self.with_lists(gate, ROOT.crl(last_update=NOW - 9 * DAY, next_update=NOW - DAY))
-        assert warning.endswith(f"the list of CN=Partner root expired on {NOW - DAY:%Y-%m-%d}; its certificates will not verify")
+        assert warning.endswith(
+            f"the list of CN=Partner root expired on {NOW - DAY:%Y-%m-%d}; its certificates will not verify"
+        )
         assert gate.certificate(ROOT.issue("c")).fault == "CRL has expired"
 
     def test_forged_list(self, gate: Gate) -> None:
@@ -214,10 +236,12 @@ class TestResumption:
     A ticket would carry the client's certificate, but neither its chain nor what was wrong with it.
     """
 
-    def twice(self, gate: Gate, certificate: Issued | None, version: int, between: object = None) -> tuple[TlsFacts, TlsFacts]:
+    def twice(
+        self, gate: Gate, certificate: Issued | None, version: int, between: object = None
+    ) -> tuple[TlsFacts, TlsFacts]:
         context = client_context(certificate=certificate, maximum=version)
         clients = client_connection(context=context), client_connection(context=context)
-        facts = []
+        facts: list[TlsFacts] = []
         for client in clients:
             if facts:
                 session = clients[0].get_session()
@@ -285,6 +309,3 @@ class TestResumption:
         assert facts_of(server).certificate.fault == ""  # type: ignore[union-attr]
         assert facts_of(resumed).resumed
         assert facts_of(resumed).certificate.fault == "certificate was not verified"  # type: ignore[union-attr]
-
-
-

@@ -87,7 +87,9 @@ class TestNames:
         ],
     )
     def test_what_is_no_host_name_is_left_out(self, identity: Identity, name: bytes) -> None:
-        facts = shown(identity, with_names(sequence((DNS, b"good.example"), (DNS, name), (EMAIL, b"x@y"), (URI, b"x:y"))))
+        facts = shown(
+            identity, with_names(sequence((DNS, b"good.example"), (DNS, name), (EMAIL, b"x@y"), (URI, b"x:y")))
+        )
         assert facts.dns_names == ("good.example",)
         assert facts.fault == ""
 
@@ -196,14 +198,14 @@ class TestDamagedCertificates:
         assert intact.certificate.fault == ""
         seen = 0
         for position in range(len(der)):
-            for flip in (0x01, 0x80):
-                damaged = der[:position] + bytes([der[position] ^ flip]) + der[position + 1 :]
-                facts = shown_der(identity, damaged, issued)
-                if facts is not None:
-                    seen += 1
-                    assert facts.certificate is not None
-                    assert facts.certificate.fault, f"octet {position} ^ {flip:#x}"
-        assert seen > len(der) / 2
+            flip = 0x01 if position % 2 else 0x80
+            damaged = der[:position] + bytes([der[position] ^ flip]) + der[position + 1 :]
+            facts = shown_der(identity, damaged, issued)
+            if facts is not None:
+                seen += 1
+                assert facts.certificate is not None
+                assert facts.certificate.fault, f"octet {position} ^ {flip:#x}"
+        assert seen > len(der) / 4
 
     def test_what_only_openssl_can_read(self, identity: Identity) -> None:
         """

@@ -1,64 +1,48 @@
 """
-The connection to a backend: dialled, opened in the gate's own words, then the session's.
+One connection to one backend: opened in the gate's own words, then raw octets both ways.
 """
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Protocol as Interface
 
-from attrs import define, field, frozen
+from attrs import frozen
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import (
-    IHandshakeListener,
-    IOpenSSLClientConnectionCreator,
-    IProtocol,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
+from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tlsgate.net.deadlines import Deadline, Timeouts
-from tlsgate.net.identity import ClientIdentity
-from tlsgate.net.wire import Wire, close, set_no_delay
-from tlsgate.session.opening import Failed, Opening, OpeningPlan, Ready, Send, StartTls, Step
+from tlsgate.net.wire import Wire, set_no_delay
+from tlsgate.policy.level import Level
+from tlsgate.session.opening import Failed, Opening, Ready, Send, StartTls, Step
 from tlsgate.smtp import reply as replies
-from tlsgate.smtp.reply import BackendReply, Reply
+from tlsgate.smtp.reply import BackendReply
 from tlsgate.tls.client import BackendTlsError, BackendTrust
 
-_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?")
 
-
-class Listener(Interface):
+@frozen
+class Candidate:
     """
-    Who is told of one connection to a backend. After a `Link.hang_up`, nobody is.
+    One backend to try: where, how to talk to it first, what its TLS must be, and whom to tell how it went.
+
+    *tried* is called once: with `None` when the backend was ready, else with what it failed with. *over* is called
+    once, when the connection, or the attempt, is.
     """
 
-    def link_ready(self, greeting: BackendReply) -> None:
-        """
-        The backend is the session's.
-        """
-
-    def link_failed(self, reply: Reply, log_reason: str) -> None:
-        """
-        There is no connection to be had. *reply* is for the client.
-        """
-
-    def link_data(self, data: bytes) -> None:
-        """
-        The backend has sent *data*.
-        """
-
-    def link_lost(self) -> None:
-        """
-        The connection, ready before, is gone.
-        """
+    endpoint: Callable[[], IStreamClientEndpoint]
+    opening: Callable[[], Opening]
+    trust: BackendTrust | None
+    level: Level | None
+    tried: Callable[[Failed | None], None]
+    over: Callable[[], None]
 
 
-class _Quiet(Factory):
+class Quiet(Factory):
+    """
+    A factory that does not log that it starts and stops: there is one for each connection.
+    """
+
     noisy = False
 
 
@@ -71,63 +55,117 @@ class _Trusting:
         return self.trust.connection()
 
 
+class Owner(Interface):
+    """
+    Whose connection it is.
+    """
+
+    def connected(self, protocol: "BackendProtocol") -> None:
+        """
+        The connection is there; the opening waits for `BackendProtocol.begin`.
+        """
+
+    def ready(self, greeting: BackendReply) -> None:
+        """
+        The opening is over, and well.
+        """
+
+    def failed(self, failure: Failed) -> None:
+        """
+        The opening is over, and the connection of no use.
+        """
+
+    def data(self, data: bytes) -> None:
+        """
+        The backend, ready, has sent *data*.
+        """
+
+    def lost(self) -> None:
+        """
+        The connection, ready before, is gone.
+        """
+
+
 @implementer(IHandshakeListener)
 class BackendProtocol(Protocol):
     """
-    One TCP (or UNIX) connection to one backend: its opening, then raw octets both ways.
+    One connection to one backend: its opening, then raw octets both ways.
     """
 
     transport: Wire  # type: ignore[assignment]  # Twisted says ITransport or None
 
-    def __init__(self, link: "Link", opening: Opening, trust: BackendTrust | None) -> None:
+    def __init__(self, link: Owner, candidate: Candidate) -> None:
         self._link = link
-        self._opening = opening
-        self._trust = trust
-        self._open = False
+        self._candidate = candidate
+        self._opening: Opening | None = None
+        self._ready = False
 
     def connectionMade(self) -> None:
         """
-        Begin the opening.
+        The connection is there.
         """
         set_no_delay(self.transport)
-        self._link.opened(self)
+        self._link.connected(self)
+
+    def begin(self) -> None:
+        """
+        Begin the opening.
+        """
+        self._opening = self._candidate.opening()
         self._take(self._opening.connected())
 
     def dataReceived(self, data: bytes) -> None:
         """
         Give *data* to whom the connection belongs.
         """
-        if self._open:
+        if self._ready:
             self._link.data(data)
-        else:
+        elif self._opening is not None:
             self._take(self._opening.received(data))
+        else:
+            self._link.failed(Failed(replies.BACKEND_UNREACHABLE, "spoke before it was told who the client is"))
+            self.transport.abortConnection()
 
     def handshakeCompleted(self) -> None:
         """
         Check whom the handshake has reached.
         """
         fault = None
-        if self._trust is not None:
+        trust = self._candidate.trust
+        if trust is not None:
             try:
-                self._trust.verify(self.transport.getHandle())
+                facts = trust.verify(self.transport.getHandle())
+                level = self._candidate.level
+                fault = None if level is None else level.judge(facts).reason or None
             except BackendTlsError as error:
                 fault = error.reason
-        self._take(self._opening.tls_established(fault))
+        if self._opening is not None:
+            self._take(self._opening.tls_established(fault))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         Tell whom the connection belongs to.
         """
-        if self._open:
+        if self._ready:
             self._link.lost()
         else:
-            self._take(self._opening.lost(reason.getErrorMessage()))
+            self.give_up(self._why(reason))
+        self._candidate.over()
 
-    def give_up(self) -> None:
+    def give_up(self, reason: str) -> None:
         """
-        End an opening that takes too long.
+        End an opening that has come to nothing.
         """
-        self._take(self._opening.lost("no answer in time"))
+        if self._opening is None:
+            self._link.failed(Failed(replies.BACKEND_UNREACHABLE, reason))
+        else:
+            self._take(self._opening.lost(reason))
+
+    def _why(self, reason: Failure) -> str:
+        trust = self._candidate.trust
+        if trust is not None and isinstance(reason.value, SSL.Error):
+            return trust.reason(self.transport.getHandle(), f"TLS handshake failed: {reason.value}")
+        return reason.getErrorMessage()
 
     def _take(self, steps: Iterable[Step]) -> None:
         for step in steps:
@@ -135,166 +173,11 @@ class BackendProtocol(Protocol):
                 case Send(data):
                     self.transport.write(data)
                 case StartTls():
-                    assert self._trust is not None  # noqa: S101 - a plan with TLS is made with trust
-                    self.transport.startTLS(_Trusting(self._trust))
+                    assert self._candidate.trust is not None  # noqa: S101 - a plan with TLS is made with trust
+                    self.transport.startTLS(_Trusting(self._candidate.trust))
                 case Ready(greeting):
-                    self._open = True
+                    self._ready = True
                     self._link.ready(greeting)
-                case Failed(reply, log_reason):
+                case Failed():
                     self.transport.loseConnection()
-                    self._link.failed(reply, log_reason)
-
-
-@define(eq=False)
-class Link:
-    """
-    A session's way to a backend: the candidates are tried in order until one is ready.
-    """
-
-    _dialler: "Dialler"
-    _listener: Listener
-    _opening: Callable[[], Opening]
-    _candidates: list[IStreamClientEndpoint]
-    _attempt: Deferred[IProtocol] | None = None
-    _protocol: BackendProtocol | None = None
-    _deadline: Deadline = field(init=False)
-    _given_up: bool = False
-    _failure: tuple[Reply, str] = (replies.BACKEND_UNREACHABLE, "no backend is configured")
-
-    def __attrs_post_init__(self) -> None:
-        self._deadline = Deadline(self._dialler.clock, self._timed_out)
-
-    # -- for the session
-
-    def dial(self) -> None:
-        """
-        Try the next candidate.
-        """
-        if not self._candidates:
-            self._listener.link_failed(*self._failure)
-            return
-        endpoint = self._candidates.pop(0)
-        self._deadline.set(self._dialler.timeouts.connect_seconds)
-        protocol = BackendProtocol(self, self._opening(), self._dialler.trust)
-        attempt = self._attempt = endpoint.connect(_Quiet.forProtocol(lambda: protocol))
-        attempt.addCallbacks(lambda _: self._connected(protocol), self._unreachable)
-
-    def write(self, data: bytes) -> None:
-        """
-        Send *data* to the backend, which is ready.
-        """
-        if self._protocol is not None:
-            self._protocol.transport.write(data)
-
-    @property
-    def transport(self) -> Wire:
-        """
-        The transport of a link that is ready.
-        """
-        assert self._protocol is not None  # noqa: S101 - asked from link_ready() on only
-        return self._protocol.transport
-
-    def hang_up(self, *, politely: bool) -> None:
-        """
-        Close the connection: once all is sent, or at once. Nobody is told of it any more.
-        """
-        self._given_up = True
-        self._deadline.clear()
-        if self._protocol is None:
-            if self._attempt is not None:
-                self._attempt.cancel()
-        elif politely:
-            close(self._protocol.transport, self._dialler.clock, self._dialler.timeouts.closing_seconds)
-        else:
-            self._protocol.transport.abortConnection()
-
-    # -- for the protocol
-
-    def ready(self, greeting: BackendReply) -> None:
-        """
-        The opening is over, and well.
-        """
-        self._deadline.clear()
-        self._dialler.met(greeting)
-        if not self._given_up:
-            self._listener.link_ready(greeting)
-
-    def failed(self, reply: Reply, log_reason: str) -> None:
-        """
-        The opening is over, and the connection of no use.
-        """
-        if self._given_up:
-            return
-        self._deadline.clear()
-        self._failure = (reply, log_reason)
-        self._protocol = self._attempt = None
-        self.dial()
-
-    def data(self, data: bytes) -> None:
-        """
-        The backend, ready, has sent *data*.
-        """
-        if not self._given_up:
-            self._listener.link_data(data)
-
-    def lost(self) -> None:
-        """
-        The connection, ready before, is gone.
-        """
-        if not self._given_up:
-            self._listener.link_lost()
-
-    # -- inside
-
-    def _connected(self, protocol: BackendProtocol) -> None:
-        self._attempt = None
-        if self._given_up:
-            protocol.transport.abortConnection()
-
-    def opened(self, protocol: BackendProtocol) -> None:
-        """
-        The TCP connection is there: the backend has its own time for the greeting.
-        """
-        self._protocol = protocol
-        self._deadline.set(self._dialler.timeouts.backend_seconds)
-
-    def _unreachable(self, reason: Failure) -> None:
-        self.failed(replies.BACKEND_UNREACHABLE, reason.getErrorMessage())
-
-    def _timed_out(self) -> None:
-        if self._protocol is not None:
-            protocol, self._protocol = self._protocol, None
-            protocol.give_up()
-        elif self._attempt is not None:
-            self._attempt.cancel()
-
-
-@define(eq=False)
-class Dialler:
-    """
-    The way to a group of backends: where they are, and how a connection to one is opened.
-
-    *hostname*: the name in the greeting of the backend met last, `None` before the first.
-    """
-
-    clock: IReactorTime
-    endpoints: Sequence[IStreamClientEndpoint]
-    plan: OpeningPlan
-    timeouts: Timeouts
-    trust: BackendTrust | None = None
-    hostname: str | None = None
-
-    def link(self, listener: Listener, who: ClientIdentity) -> Link:  # noqa: ARG002
-        """
-        Return a link for the session of *who*, to be dialled.
-        """
-        return Link(self, listener, lambda: Opening(self.plan), list(self.endpoints))
-
-    def met(self, greeting: BackendReply) -> None:
-        """
-        Learn the backend's name from its greeting (RFC 5321 section 4.2: the domain is its first word).
-        """
-        words = greeting.lines()[0].split()
-        name = words[0].decode("latin-1") if words else ""
-        if _HOST_NAME.fullmatch(name):
-            self.hostname = name
+                    self._link.failed(step)

@@ -3,9 +3,9 @@ The side that faces clients: one protocol per connection, one factory per listen
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from attrs import define, field
 from OpenSSL import SSL
@@ -15,17 +15,20 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tlsgate.net.backend import Dialler
-from tlsgate.net.deadlines import Timeouts
+from tlsgate.net.deadlines import Deadline, Timeouts
 from tlsgate.net.identity import ClientIdentity
 from tlsgate.net.limits import Address, Limits
+from tlsgate.net.proxy_protocol import HeaderReader, ProxyProtocolError, normalized
 from tlsgate.net.relay import Relay
+from tlsgate.net.routes import Routes
 from tlsgate.net.wire import Wire, close, set_no_delay
 from tlsgate.policy.facts import Circumstances
 from tlsgate.policy.rules import Rulebook
 from tlsgate.session.bounds import Bounds
+from tlsgate.session.opening import BackendTls
 from tlsgate.session.session import Session
 from tlsgate.session.state import Terms
+from tlsgate.smtp import reply as replies
 from tlsgate.smtp.message import BareNewlines
 from tlsgate.tls.keeper import IdentityKeeper
 from tlsgate.tls.peer import facts_of
@@ -66,9 +69,9 @@ class Frontend(Factory):
     name: str
     gate: Gate
     keeper: IdentityKeeper
-    dialler: Dialler
+    routes: Routes
     implicit: bool = False
-    keywords: frozenset[bytes] = frozenset()
+    proxy_protocol_from: Sequence[IPv4Network | IPv6Network] = ()
     protocols: set["FrontendProtocol"] = field(factory=set)
 
     noisy = False
@@ -91,6 +94,12 @@ class Frontend(Factory):
         Return whether a handshake could be served now.
         """
         return self.keeper.identity is not None and self.gate.limits.handshake_possible()
+
+    def expects_proxy_header(self, peer: Address | None) -> bool:
+        """
+        Return whether whoever connects from there must say first who the client is (see `HeaderReader`).
+        """
+        return peer is not None and any(peer in network for network in self.proxy_protocol_from)
 
     def drain(self) -> None:
         """
@@ -122,6 +131,8 @@ class FrontendProtocol(Protocol):
         self._handshaking = False
         self._who = ClientIdentity(None)
         self._admitted = False
+        self._header: HeaderReader | None = None
+        self._deadline = Deadline(frontend.gate.clock, self._header_overdue)
         self.session_id = secrets.token_hex(6)
 
     def connectionMade(self) -> None:
@@ -130,7 +141,11 @@ class FrontendProtocol(Protocol):
         """
         set_no_delay(self.transport)
         self._who = ClientIdentity(*_endpoint(self.transport.getPeer()), *_endpoint(self.transport.getHost()))
-        self._open()
+        if self._frontend.expects_proxy_header(self._who.address):
+            self._header = HeaderReader()
+            self._deadline.set(self._gate.timeouts.handshake_seconds)
+        else:
+            self._open()
 
     def dataReceived(self, data: bytes) -> None:
         """
@@ -138,6 +153,8 @@ class FrontendProtocol(Protocol):
         """
         if self._relay is not None:
             self._relay.client_data(data)
+        elif self._header is not None:
+            self._read_header(self._header, data)
 
     def handshakeCompleted(self) -> None:
         """
@@ -152,6 +169,7 @@ class FrontendProtocol(Protocol):
         Tell the session that the client is gone.
         """
         self._handshake_over()
+        self._deadline.clear()
         self._frontend.protocols.discard(self)
         if self._relay is not None:
             self._relay.client_lost(_why(reason))
@@ -186,9 +204,37 @@ class FrontendProtocol(Protocol):
 
     # -- inside
 
+    def _read_header(self, reader: HeaderReader, data: bytes) -> None:
+        """
+        Learn who the client is from the balancer before us; drop a connection that does not say it.
+        """
+        try:
+            header = reader.feed(data)
+        except ProxyProtocolError as error:
+            self._header = None
+            self._record("proxy-header-invalid", {"reason": error.reason})
+            self.transport.abortConnection()
+            return
+        if header is None:
+            return
+        self._header = None
+        self._deadline.clear()
+        if header.source is not None:
+            self._who = ClientIdentity(*header.source, *(header.destination or (None, None)))
+        self._open()
+        if reader.rest and self._relay is not None:
+            # What follows the header is the client's: TLS has to see it first if the session has begun with it.
+            (self.transport.protocol if self._frontend.implicit else self).dataReceived(reader.rest)
+
+    def _header_overdue(self) -> None:
+        self._header = None
+        self._record("proxy-header-invalid", {"reason": "no header in time"})
+        self.transport.abortConnection()
+
     def _open(self) -> None:
         gate, frontend = self._gate, self._frontend
-        refusal = gate.limits.admit(self._who.address, gate.clock.seconds())
+        refusal = None if any(dialler.any_up for dialler in frontend.routes.diallers) else replies.BACKEND_DOWN
+        refusal = refusal or gate.limits.admit(self._who.address, gate.clock.seconds())
         if refusal is not None:
             self._record("refused", {"reason": refusal.text})
             if not frontend.implicit:
@@ -197,18 +243,21 @@ class FrontendProtocol(Protocol):
             return
         self._admitted = True
         frontend.protocols.add(self)
+        dialler = frontend.routes.default
         terms = Terms(
             rulebook=gate.rulebook,
             circumstances=Circumstances(frontend.name, self._who.address, gate.now()),
             session_id=self.session_id,
-            hostname=gate.hostname or frontend.dialler.hostname or gate.fallback_hostname,
+            hostname=gate.hostname or dialler.hostname or gate.fallback_hostname,
             implicit=frontend.implicit,
             tls_available=frontend.tls_available,
             bare_newlines=gate.bare_newlines,
-            keywords=frontend.keywords,
+            keywords=dialler.keywords,
+            requiretls=dialler.plan.tls is not BackendTls.NONE,
+            trace_clock=gate.now if dialler.received_header else None,
             bounds=gate.bounds,
         )
-        self._relay = Relay(Session(terms), self, self._who, frontend.dialler, gate.clock, gate.timeouts, self._record)
+        self._relay = Relay(Session(terms), self, self._who, frontend.routes, gate.clock, gate.timeouts, self._record)
         self._relay.opened()
         if frontend.implicit:
             self.start_tls()
@@ -237,7 +286,10 @@ def _endpoint(address: object) -> tuple[Address | None, int | None]:
     Return IP address and port of a Twisted address; nothing of one that has none (a UNIX socket).
     """
     host = getattr(address, "host", None)
-    return (None, None) if host is None else (ip_address(host.partition("%")[0]), getattr(address, "port", None))
+    if host is None:
+        return None, None
+    # A socket that listens for both shows an IPv4 client as ::ffff:192.0.2.1.
+    return normalized(ip_address(host.partition("%")[0])), getattr(address, "port", None)
 
 
 def _why(reason: Failure) -> str:

@@ -39,6 +39,16 @@ class Limits:
     _allowance: float = 0.0
     _counted_at: float | None = None
 
+    def moved_to(self, other: "Limits") -> "Limits":
+        """
+        Take the bounds of *other*, and go on counting.
+        """
+        self.sessions_max = other.sessions_max
+        self.sessions_per_client_max = other.sessions_per_client_max
+        self.sessions_per_second_max = other.sessions_per_second_max
+        self.handshakes_max = other.handshakes_max
+        return self
+
     def admit(self, client: Address | None, now: float) -> Reply | None:
         """
         Count a session in and return `None`, or return why it may not begin. *now* is in seconds.

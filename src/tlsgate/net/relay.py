@@ -14,9 +14,10 @@ from typing import Protocol as Interface
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
 
-from tlsgate.net.backend import Dialler, Link
 from tlsgate.net.deadlines import DataRate, Deadline, Timeouts
 from tlsgate.net.identity import ClientIdentity
+from tlsgate.net.link import Link
+from tlsgate.net.routes import Routes
 from tlsgate.net.throttle import Buffer, Throttle
 from tlsgate.net.wire import Wire
 from tlsgate.policy.facts import TlsFacts
@@ -68,7 +69,7 @@ class Relay:
     _session: Session
     _client: Client
     _who: ClientIdentity
-    _dialler: Dialler
+    _routes: Routes
     _clock: IReactorTime
     _timeouts: Timeouts
     _journal: Journal
@@ -76,6 +77,8 @@ class Relay:
     _deadline: Deadline = field(init=False)
     _rate: DataRate = field(init=False)
     _link: Link | None = None
+    _facts: TlsFacts | None = None
+    _dial_put_off: bool = False
     _due: deque[Action] = field(factory=deque)
     _performing: bool = False
     _began: float = field(init=False)
@@ -115,7 +118,12 @@ class Relay:
         The client's handshake is done.
         """
         self._marked = self._clock.seconds()
+        self._facts = facts
         self._do(self._session.tls_established(facts))
+        if self._dial_put_off:
+            self._dial()
+        elif self._link is not None:
+            self._link.tls_known()
 
     def client_lost(self, reason: str) -> None:
         """
@@ -214,10 +222,20 @@ class Relay:
         self._client.start_tls()
 
     def _dial_backend(self, _: DialBackend) -> None:
-        self._link = self._dialler.link(self, self._who)
+        handshaking = self._session.waiting is Waiting.HANDSHAKE
+        if handshaking and self._routes.by_sni:
+            self._dial_put_off = True
+        else:
+            self._dial(tls_to_come=handshaking)
+
+    def _dial(self, *, tls_to_come: bool = False) -> None:
+        self._dial_put_off = False
+        dialler = self._routes.dialler(None if self._facts is None else self._facts.sni)
+        self._link = dialler.link(self, self._who, lambda: self._facts, tls_to_come=tls_to_come)
         self._link.dial()
 
     def _hang_up_backend(self, action: HangUpBackend) -> None:
+        self._dial_put_off = False
         if self._link is not None:
             self._link.hang_up(politely=action.politely)
             self._link = None

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime
 
 
 class Wire(Protocol):
     """
-    A stream transport.
+    A stream transport. *protocol* gets what arrives: ours, or TLS in front of ours.
     """
+
+    protocol: IProtocol
 
     def write(self, data: bytes) -> None:
         """

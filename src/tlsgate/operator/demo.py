@@ -131,7 +131,7 @@ class Demo:
         send = f"python3 -c {shlex.quote(SEND.format(port=plan.port))} {certificate}"
         swaks = f"swaks --server localhost:{plan.port} --tls --from me@example.org --to you@example.org"
         curl = (
-            f"printf 'Subject: Hello\\r\\n\\r\\nThrough the gate.\\r\\n' | curl --cacert {certificate} -T -"
+            f"printf 'Subject: Hello\\r\\n\\r\\nThrough the gate.\\r\\n' | curl -sS --cacert {certificate} -T -"
             f" --mail-from me@example.org --mail-rcpt you@example.org smtps://localhost:{plan.tls_port}"
         )
         self._say("tlsgate demo", "bold")

@@ -214,6 +214,8 @@ class Commands(Inflow):
                 self._gate.sender_is(self._transaction.sender)
             return
         known = command.argument if sender is None else sender.encode("utf-8")
+        self._smtputf8 = b"SMTPUTF8" in command.argument.upper().split(b" ")
+        self._traced = self._traced and nested
         self._send(command.line, Awaited(What.MAIL, known), ends_group=nested)
 
     def _on_bdat(self, command: Command) -> None:
@@ -227,13 +229,22 @@ class Commands(Inflow):
         elif self._reset_needed:
             self._begin_chunk(size[0], swallowing=replies.RESET_NEEDED)
         else:
-            self._talk.forward(command.line, Awaited(What.LAST_CHUNK if size[1] else What.CHUNK))
-            self._begin_chunk(size[0])
+            self._forward_chunk(command.line, *size)
+
+    def _forward_chunk(self, line: bytes, octets: int, last: bool) -> None:  # noqa: FBT001 - as `chunk` returns it
+        trace_line = self._trace_line()
+        if trace_line:
+            # It becomes a part of the first chunk, whose size grows.
+            line = b"BDAT %d%b\r\n" % (len(trace_line) + octets, b" LAST" if last else b"") + trace_line
+        self._talk.forward(line, Awaited(What.LAST_CHUNK if last else What.CHUNK))
+        self._begin_chunk(octets)
 
     def _forward(self, command: Command) -> None:
         entry = verb(command.verb)
         if entry.what in {What.RESETTING, What.EHLO}:
-            self._reset_needed = False
+            self._reset_needed = self._traced = False
+        if command.verb in _GREETINGS:
+            self._esmtp = command.verb == b"EHLO"
         self._send(command.line, Awaited(entry.what, command.argument), ends_group=entry.ends_group)
 
     def _send(self, line: bytes, awaited: Awaited, *, ends_group: bool) -> None:

@@ -60,7 +60,8 @@ class Conversation:
         """
         Send message data, a chunk or a SASL line to the backend.
         """
-        self._to_backend.append(data)
+        if data:
+            self._to_backend.append(data)
 
     def to_client(self, raw: bytes) -> None:
         """

@@ -10,6 +10,7 @@ from tlsgate.session.actions import Record
 from tlsgate.session.answers import Answers
 from tlsgate.session.expectations import Awaited
 from tlsgate.session.phases import Leg, Phase
+from tlsgate.session.trace import Trace, received_line
 from tlsgate.session.verbs import What
 from tlsgate.smtp import reply as replies
 from tlsgate.smtp.message import BareNewlines, EndOfData, Newlines
@@ -33,6 +34,7 @@ class Inflow(Answers):
         self.phase = Phase.MESSAGE
         self._end_of_data = EndOfData()
         self._newlines = None if self.terms.bare_newlines is BareNewlines.PASS else Newlines()
+        self._talk.to_backend(self._trace_line())
 
     def _read_message(self) -> bool:
         data = self._input.take()
@@ -74,6 +76,28 @@ class Inflow(Answers):
         self._complete_transaction("refused", None)
         self._own(replies.BARE_NEWLINE)
         self._refuse_all(replies.BACKEND_LOST)
+
+    def _trace_line(self) -> bytes:
+        """
+        Return the trace line of a new message, nothing if there is none to put, or it is already sent.
+        """
+        clock, circumstances = self.terms.trace_clock, self._gate.circumstances
+        if clock is None or self._traced:
+            return b""
+        self._traced = True
+        return received_line(
+            Trace(
+                self.terms.hostname,
+                circumstances.helo or "",
+                circumstances.client,
+                self.terms.session_id,
+                clock(),
+                esmtp=self._esmtp,
+                smtputf8=self._smtputf8,
+                authenticated=self.authenticated,
+                tls=self._gate.tls,
+            )
+        )
 
     def _begin_chunk(self, octets: int, swallowing: Reply | None = None) -> None:
         """

@@ -84,7 +84,7 @@ class Failed:
     The connection is of no use: close it, once everything sent to it is out.
 
     *reply* is what the client gets, *log_reason* printable ASCII for the journal. *refusal* is the backend's own reply
-    where it greeted with 4yz or 5yz: it is up, and has told us so.
+    where it greeted, or answered XCLIENT, with 4yz or 5yz: it is up, and has told us so.
     """
 
     reply: Reply
@@ -255,7 +255,7 @@ class Opening:
         Fail while the channel is in order: with QUIT, unless what the backend *answered* was 421, which closes it.
         """
         politely: list[Step] = [] if answered is not None and answered.code == 421 else [Send(QUIT)]
-        refused = answered is not None and self._awaited is _Awaited.GREETING and answered.code >= 400
+        refused = answered is not None and self._awaited in _REFUSABLE and answered.code >= 400
         return politely + self._failed(log_reason, answered if refused else None)
 
     def _failed(self, log_reason: str, refusal: BackendReply | None = None) -> list[Step]:
@@ -264,6 +264,8 @@ class Opening:
         return [Failed(reply, log_reason, refusal)]
 
 
+# Where the answer may be about the client: whoever knows who it is may refuse it.
+_REFUSABLE = frozenset({_Awaited.GREETING, _Awaited.XCLIENT})
 _ON_THE_WAY_TO_TLS = frozenset({_Awaited.EHLO_BEFORE_TLS, _Awaited.STARTTLS, _Awaited.HANDSHAKE})
 
 

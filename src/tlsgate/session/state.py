@@ -3,6 +3,7 @@ What a session is run under, and what it knows while it runs.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 
 from attrs import define, field, frozen
 
@@ -30,6 +31,8 @@ class Terms:
     *hostname*: our name in greetings of our own. *implicit*: TLS comes first (RFC 8314). *tls_available*: whether a
     handshake could be served now. *keywords*: EHLO keywords let through beside the known ones. *requiretls*: see
     `extensions.Offer`.
+    *trace_clock*: put a trace line before each message, of the time that this returns (RFC 5321 section
+    4.4); `None`: put none.
     """
 
     rulebook: Rulebook
@@ -41,6 +44,7 @@ class Terms:
     bare_newlines: BareNewlines = BareNewlines.NORMALIZE
     keywords: frozenset[bytes] = frozenset()
     requiretls: bool = False
+    trace_clock: Callable[[], datetime] | None = None
     bounds: Bounds = field(factory=Bounds)
 
 
@@ -67,6 +71,9 @@ class State:
     _handshaking: bool = False
     _postponed: Command | None = None
     _transaction: Transaction | None = None
+    _esmtp: bool = False
+    _smtputf8: bool = False
+    _traced: bool = False  # the trace line of this message is sent
     _refusal: Reply = replies.LACK_OF_SECURITY
     _errors: int = 0
     _commands_before_tls: int = 0
@@ -82,7 +89,7 @@ class State:
     def _dial(self) -> None:
         self.leg = Leg.DIALLING
         self._replies = self._new_reader()
-        self._pipelining = self._chunking = self._reset_needed = self._quit = False
+        self._pipelining = self._chunking = self._reset_needed = self._quit = self._traced = False
         self._talk.last(DialBackend())
 
     def _hang_up(self) -> None:

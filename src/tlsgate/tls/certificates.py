@@ -10,13 +10,13 @@ from pathlib import Path
 
 from attrs import field, frozen
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tlsgate.tls.files import CertificateError, first_line, read_certificates, read_private_key
+from tlsgate.tls.files import UNREADABLE, CertificateError, first_line, read_certificates, read_private_key
 from tlsgate.tls.names import covered, dns_names, printable
 from tlsgate.tls.staple import Staple, read_staple
 
@@ -141,21 +141,21 @@ def _credential(
 
 def _chain_faults(chain: tuple[x509.Certificate, ...], now: datetime) -> Iterator[str]:
     for number, certificate in enumerate(chain, 1):
+        # A root above the others is only carried along: clients have their own copy and look at nothing of this one.
+        if number > 1 and _is_root(certificate):
+            continue
         try:
             yield from _certificate_faults(certificate, f"certificate {number} ({_subject(certificate)})", now)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except UNREADABLE as error:
             yield f"certificate {number} cannot be read: {first_line(error)}"
     yield from _order_faults(chain)
     try:
         yield from _leaf_faults(chain[0])
-    except (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except UNREADABLE as error:
         yield f"certificate 1 has an extension that cannot be read: {first_line(error)}"
 
 
 def _certificate_faults(certificate: x509.Certificate, what: str, now: datetime) -> Iterator[str]:
-    # A root in the file is only carried along: clients have their own copy and look at nothing of this one.
-    if _is_root(certificate):
-        return
     if certificate.not_valid_after_utc <= now:
         yield f"{what} expired on {_day(certificate.not_valid_after_utc)}; renew it"
     if certificate.not_valid_before_utc > now:
@@ -180,7 +180,7 @@ def _order_faults(chain: tuple[x509.Certificate, ...]) -> Iterator[str]:
     for number, (certificate, issuer) in enumerate(pairwise(chain), 1):
         try:
             certificate.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        except (InvalidSignature, *UNREADABLE):
             yield (
                 f"certificate {number + 1} ({_subject(issuer)}) did not issue certificate {number} "
                 f"({_subject(certificate)}); the server's own comes first, each next one issued the one before"
@@ -201,7 +201,7 @@ def _leaf_faults(leaf: x509.Certificate) -> Iterator[str]:
 def _mismatch(files: CertificateFiles, chain: tuple[x509.Certificate, ...], key: PrivateKeyTypes) -> str:
     ours = _spki(key.public_key())
     for number, certificate in enumerate(chain[1:], 2):
-        if _spki(certificate.public_key()) == ours:
+        if not _is_root(certificate) and _spki(certificate.public_key()) == ours:
             return f"{files.chain}: the key in {files.key} fits certificate {number}; that one must come first"
     return f"{files.key}: is not the key of the certificate in {files.chain}; give the key it was issued for"
 
@@ -212,12 +212,12 @@ def _relied_on(chain: tuple[x509.Certificate, ...]) -> Iterator[x509.Certificate
 
 
 def _is_root(certificate: x509.Certificate) -> bool:
-    if certificate.subject != certificate.issuer:
-        return False
     try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, ValueError):
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        own_issuer = certificate.subject == certificate.issuer
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return False
+    return constraints.ca and own_issuer
 
 
 def _kind(key: PrivateKeyTypes) -> str:
@@ -236,7 +236,7 @@ def _spki(key: object) -> bytes:
 def _subject(certificate: x509.Certificate) -> str:
     try:
         return printable(certificate.subject.rfc4514_string(), SUBJECT_OCTETS_MAX) or "without subject"
-    except ValueError:
+    except UNREADABLE:
         return "unreadable subject"
 
 

@@ -65,7 +65,10 @@ class BackendTrust:
         try:
             self._address = ip_address(self.name)
         except ValueError:
-            self.name = idna.encode(self.name.removesuffix("."), uts46=True).decode("ascii")
+            try:
+                self.name = idna.encode(self.name.removesuffix("."), uts46=True).decode("ascii")
+            except idna.IDNAError as error:
+                raise ValueError(f"{self.name!a} is neither a host name nor an IP address: {error}") from error
         self._context = self._build_context()
 
     def connection(self) -> GateConnection:

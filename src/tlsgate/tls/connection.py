@@ -4,7 +4,6 @@ A TLS connection that remembers what its callbacks have seen.
 
 from collections.abc import Callable
 
-from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 
 from tlsgate.tls.native import verification_phrase
@@ -12,20 +11,52 @@ from tlsgate.tls.native import verification_phrase
 VerifyCallback = Callable[[SSL.Connection, crypto.X509, int, int, int], bool]
 
 
+class AlpnMismatchError(SSL.Error):
+    """
+    The client speaks another protocol than SMTP, and was sent the alert no_application_protocol (RFC 7301 section 3.2).
+    """
+
+
+class UnknownNameError(SSL.Error):
+    """
+    The client asked for a name that is not served, and was sent the alert unrecognized_name (RFC 6066 section 3).
+    """
+
+
 class GateConnection(SSL.Connection):
     """
     A connection over memory buffers.
 
     *verified* becomes true when OpenSSL has checked a chain down to the peer's own certificate in this very handshake;
-    *fault* is then the first thing it found wrong, if any. *alpn_offered* is what the client proposed.
+    *fault* is then the first thing it found wrong, if any. *alpn_offered* is what the client proposed,
+    *name_refused* whether the name it asked for ended the handshake.
     """
 
     verified = False
     fault = ""
     alpn_offered: tuple[bytes, ...] = ()
+    name_refused = False
 
     def __init__(self, context: SSL.Context) -> None:
         super().__init__(context, None)
+        # OpenSSL calls back through the first context even after another was chosen by name, and the callbacks live
+        # only as long as that context's Python object, which a reload lets go.
+        self._first_context = context
+
+    def do_handshake(self) -> None:
+        """
+        Go on with the handshake, as far as what has arrived allows.
+
+        Raises:
+            SSL.WantReadError: More is needed.
+            SSL.Error: The handshake has failed; see the two subclasses above for what is ours.
+        """
+        try:
+            super().do_handshake()
+        except SSL.Error as error:
+            if self.name_refused:
+                raise UnknownNameError([("tlsgate", "", "unrecognized name")]) from error
+            raise
 
 
 def noting_faults(anchors: frozenset[bytes] = frozenset()) -> VerifyCallback:
@@ -48,7 +79,4 @@ def noting_faults(anchors: frozenset[bytes] = frozenset()) -> VerifyCallback:
 
 
 def _der(certificate: crypto.X509) -> bytes:
-    try:
-        return certificate.to_cryptography().public_bytes(Encoding.DER)
-    except ValueError:
-        return b""
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)

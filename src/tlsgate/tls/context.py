@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL
 
 from tlsgate.tls.certificates import CertificateError, CertificateFiles, Credential
-from tlsgate.tls.connection import GateConnection
+from tlsgate.tls.connection import AlpnMismatchError, GateConnection
 from tlsgate.tls.native import set_server_name_callback
 from tlsgate.tls.trust import ClientTrust
 
@@ -76,12 +76,6 @@ class TlsTerms:
         return own + (() if self.client_ca is None else (self.client_ca,)) + self.client_crls
 
 
-class AlpnMismatchError(SSL.Error):
-    """
-    The client speaks another protocol than SMTP, and was sent the alert no_application_protocol (RFC 7301 section 3.2).
-    """
-
-
 def build_context(terms: TlsTerms, credentials: tuple[Credential, ...], trust: ClientTrust) -> SSL.Context:
     """
     Return a context that serves *credentials*, at most one of each kind of key.
@@ -120,7 +114,9 @@ def serve_names(context: SSL.Context, choose: Callable[[str], SSL.Context | None
         # The name is the client's: it may be anything, and only what equals a name of ours matters.
         name = (connection.get_servername() or b"").decode("ascii", "replace")
         chosen = choose(name)
-        if chosen is not None and chosen is not connection.get_context():
+        if chosen is None and isinstance(connection, GateConnection):
+            connection.name_refused = True
+        elif chosen is not None and chosen is not connection.get_context():
             connection.set_context(chosen)
         return chosen is not None
 
@@ -134,6 +130,8 @@ def _set_resumption(context: SSL.Context, terms: TlsTerms) -> None:
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_session_id(b"tlsgate")
     context.set_timeout(TICKET_SECONDS)
+    # Without tickets OpenSSL still hands out two session ids in TLS 1.3, but remembers neither.
+    #
     # A ticket carries the client's certificate, but neither the chain above it nor what was wrong with it, and may
     # outlive both. A full handshake is the only one that tells the truth about a certificate.
     if terms.request_client_certificate or not terms.resumption:

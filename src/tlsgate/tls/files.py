@@ -21,6 +21,16 @@ FILE_OCTETS_MAX = 32 * 1024 * 1024
 
 T = TypeVar("T")
 
+# What cryptography raises for what it cannot read; much is parsed only when first looked at.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _CERTIFICATE_LABELS = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE"})
 _LIST_LABELS = frozenset({b"X509 CRL"})
@@ -93,7 +103,7 @@ def read_private_key(path: Path) -> PrivateKeyTypes:
         raise CertificateError(f"{path}: the private key is encrypted; give it without a passphrase")
     try:
         return load_pem_private_key(block, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise CertificateError(f"{path}: the private key cannot be read: {first_line(error)}") from error
 
 
@@ -112,7 +122,7 @@ def _parsed(path: Path, what: str, labels: frozenset[bytes], load: Callable[[byt
     for number, block in enumerate(blocks, 1):
         try:
             yield load(block)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        except UNREADABLE as error:
             problems.append(f"{path}: {what} {number} cannot be read: {first_line(error)}")
     if problems:
         raise CertificateError(*problems)

@@ -45,6 +45,8 @@ def printable(text: str, octets_max: int) -> str:
     """
     Return *text* in printable ASCII, everything else escaped, at most *octets_max* long.
     """
+    if text.isascii() and text.isprintable() and len(text) <= octets_max:
+        return text
     # Cut first: escaping makes up to ten characters of one.
     escaped = "".join(
         char if " " <= char <= "~" else char.encode("unicode_escape").decode("ascii") for char in text[:octets_max]

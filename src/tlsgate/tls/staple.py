@@ -10,11 +10,10 @@ from pathlib import Path
 
 from attrs import field, frozen
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509 import ocsp
 
-from tlsgate.tls.files import CertificateError, first_line, read_octets
+from tlsgate.tls.files import UNREADABLE, CertificateError, first_line, read_octets
 
 
 @frozen
@@ -37,7 +36,7 @@ def read_staple(path: Path, chain: tuple[x509.Certificate, ...], now: datetime) 
         complaint = _complaint(response, chain, now)
     except CertificateError as error:
         return None, f"{error.problems[0]}; no OCSP response is stapled"
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         return None, f"{path}: is no OCSP response in DER: {first_line(error)}; it is not stapled"
     if complaint:
         return None, f"{path}: {complaint}; it is not stapled"

@@ -1,0 +1,90 @@
+"""
+Everything that is made of one configuration, ready to be put to work, or to take the place of what is.
+"""
+
+from collections.abc import Mapping
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+
+from tlsgate import translation
+from tlsgate.config import Config, ConfigError, Listener
+from tlsgate.net.dialler import Dialler, Journal
+from tlsgate.net.frontend import Frontend, Gate
+from tlsgate.net.routes import Routes
+from tlsgate.smtp.message import BareNewlines
+from tlsgate.tls.context import TlsTerms
+from tlsgate.tls.keeper import IdentityKeeper
+
+
+@frozen
+class Assembly:
+    """
+    The parts that sessions share.
+    """
+
+    config: Config
+    gate: Gate
+    terms: TlsTerms
+    diallers: Mapping[str, Dialler]
+
+    def frontend(self, listener: Listener, keeper: IdentityKeeper) -> Frontend:
+        """
+        Return the factory of a listener.
+        """
+        frontend = Frontend(listener.name, self.gate, keeper, self._routes(listener))
+        frontend.implicit = listener.tls == "implicit"
+        frontend.proxy_protocol_from = listener.proxy_protocol_from
+        return frontend
+
+    def renew(self, frontend: Frontend, listener: Listener) -> None:
+        """
+        Have new sessions of a listener that stays run under this assembly.
+        """
+        frontend.gate = self.gate
+        frontend.routes = self._routes(listener)
+        frontend.proxy_protocol_from = listener.proxy_protocol_from
+
+    def _routes(self, listener: Listener) -> Routes:
+        return translation.routes(listener, self.config, self.diallers)
+
+
+def assemble(
+    config: Config, reactor: IReactorTime, journal: Journal, own_name: str, previous: Assembly | None = None
+) -> Assembly:
+    """
+    Make the parts. What a *previous* assembly knows of the world is kept: how many sessions there are, and what the
+    backends call themselves.
+
+    Raises:
+        ConfigError: The configuration cannot be used.
+    """
+    law = translation.rulebook(config)
+    limits = translation.limits(config.limits)
+    if previous is not None:
+        limits = previous.gate.limits.moved_to(limits)
+    gate = Gate(
+        reactor,
+        law,
+        journal,
+        limits,
+        translation.timeouts(config.limits),
+        translation.bounds(config.limits),
+        config.hostname,
+        own_name,
+        BareNewlines(config.message.bare_newlines),
+    )
+    diallers = {}
+    problems: list[str] = []
+    for group in config.backends:
+        try:
+            diallers[group.name] = translation.dialler(group, config, own_name, reactor, journal)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(tuple(problems))
+    if previous is not None:
+        for name, dialler in diallers.items():
+            known = previous.diallers.get(name)
+            dialler.hostname = None if known is None else known.hostname
+    return Assembly(config, gate, translation.tls_terms(config, law), diallers)

@@ -1,0 +1,174 @@
+"""
+The way to a group of backends: which to try, how to tell them who the client is, and which are up.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from enum import Enum
+from functools import partial
+from ipaddress import ip_address
+
+from attrs import define, field, frozen
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+
+from tlsgate.net.backend import Candidate
+from tlsgate.net.deadlines import Timeouts
+from tlsgate.net.identity import ClientIdentity, xclient_commands
+from tlsgate.net.link import Link, LinkListener
+from tlsgate.net.pool import Pool
+from tlsgate.net.proxy_protocol import Endpoint, header_v1, header_v2
+from tlsgate.policy.facts import TlsFacts
+from tlsgate.policy.level import Level
+from tlsgate.session.opening import Failed, Opening, OpeningPlan
+from tlsgate.smtp import reply as replies
+from tlsgate.smtp.reply import BackendReply
+from tlsgate.tls.client import BackendTrust
+
+_HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?")
+
+Journal = Callable[[str, Mapping[str, object]], None]
+
+
+class ClientAddress(Enum):
+    """
+    How a backend learns who the client is.
+    """
+
+    NONE = "none"
+    XCLIENT = "xclient"
+    PROXY_V1 = "proxy-v1"
+    PROXY_V2 = "proxy-v2"
+    TRANSPARENT = "transparent"
+
+
+_NEEDS_ADDRESS = frozenset({ClientAddress.PROXY_V1, ClientAddress.PROXY_V2, ClientAddress.TRANSPARENT})
+_ADDRESS_UNKNOWN = Failed(replies.BACKEND_UNREACHABLE, "the client's address is not known, but must be told")
+_OURSELVES = ip_address("127.0.0.1")
+
+
+@frozen
+class Target:
+    """
+    One backend of a group: its endpoint string, the endpoint to reach it for a client (`None`: for ourselves), and how
+    it proves who it is.
+    """
+
+    name: str
+    endpoint: Callable[[ClientIdentity | None], IStreamClientEndpoint]
+    trust: BackendTrust | None = None
+
+
+@define(eq=False)
+class Dialler:
+    """
+    A group of backends.
+
+    *hostname*: the name in the greeting of the backend met last, `None` before the first.
+    """
+
+    name: str
+    clock: IReactorTime
+    pool: Pool[Target]
+    plan: OpeningPlan
+    timeouts: Timeouts
+    journal: Journal
+    client_address: ClientAddress = ClientAddress.NONE
+    level: Level | None = None
+    received_header: bool = False
+    keywords: frozenset[bytes] = frozenset()
+    hostname: str | None = None
+    _conveyed: bool = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._conveyed = self.client_address is not ClientAddress.NONE
+
+    @property
+    def any_up(self) -> bool:
+        """
+        Whether there is a backend to send a client to.
+        """
+        return self.pool.any_up
+
+    def link(
+        self, listener: LinkListener, who: ClientIdentity, tls: Callable[[], TlsFacts | None], *, tls_to_come: bool
+    ) -> Link:
+        """
+        Return a link for the session of *who*, to be dialled. *tls* returns the TLS facts once they are known;
+        *tls_to_come*: they are not yet.
+        """
+        if who.address is None and self.client_address in _NEEDS_ADDRESS:
+            # A header without an address would make the backend take our own for the client's.
+            return Link(listener, [], self.clock, self.timeouts, failure=_ADDRESS_UNKNOWN)
+        candidates = [self._candidate(target, who, tls) for target in self.pool.candidates()]
+        # Version 2 tells the backend what the handshake achieved, so it can be written only then.
+        waiting = tls_to_come and self.client_address is ClientAddress.PROXY_V2
+        return Link(listener, candidates, self.clock, self.timeouts, waiting)
+
+    def probe(self, listener: LinkListener, target: Target) -> Link:
+        """
+        Return a link to one backend, for ourselves.
+        """
+        candidate = Candidate(
+            partial(target.endpoint, None),
+            self._own_opening,
+            target.trust,
+            self.level,
+            partial(self._tried, target, counts=True),
+            lambda: None,
+        )
+        return Link(listener, [candidate], self.clock, self.timeouts)
+
+    def met(self, greeting: BackendReply) -> None:
+        """
+        Learn the backend's name from its greeting (RFC 5321 section 4.2: the domain is its first word).
+        """
+        words = greeting.lines()[0].split()
+        name = words[0].decode("latin-1") if words else ""
+        if _HOST_NAME.fullmatch(name):
+            self.hostname = name
+
+    def _candidate(self, target: Target, who: ClientIdentity, tls: Callable[[], TlsFacts | None]) -> Candidate:
+        def endpoint() -> IStreamClientEndpoint:
+            self.pool.session_started(target)
+            return target.endpoint(who)
+
+        return Candidate(
+            endpoint,
+            lambda: self._opening(who, tls()),
+            target.trust,
+            self.level,
+            partial(self._tried, target, counts=False),
+            partial(self.pool.session_ended, target),
+        )
+
+    def _tried(self, target: Target, failure: Failed | None, *, counts: bool) -> None:
+        now = self.clock.seconds()
+        if failure is None:
+            if self.pool.succeeded(target, now):
+                self.journal("backend-up", {"backend": target.name})
+        # A refusal by a backend that knows who the client is may be about that client alone.
+        elif (counts or failure.refusal is None or not self._conveyed) and self.pool.failed(target, now):
+            self.journal("backend-down", {"backend": target.name, "reason": failure.log_reason})
+
+    def _own_opening(self) -> Opening:
+        if self.client_address is ClientAddress.PROXY_V1:
+            # Version 1 has no word for "on our own behalf" that every server takes (Postfix refuses UNKNOWN).
+            return Opening(self.plan, header_v1((_OURSELVES, 0), (_OURSELVES, 0)))
+        if self.client_address is ClientAddress.PROXY_V2:
+            return Opening(self.plan, header_v2(None, None))
+        return Opening(self.plan)
+
+    def _opening(self, who: ClientIdentity, tls: TlsFacts | None) -> Opening:
+        source, destination = _pair(who.address, who.port), _pair(who.destination_address, who.destination_port)
+        how = self.client_address
+        if how is ClientAddress.XCLIENT:
+            return Opening(self.plan, xclient=partial(xclient_commands, who=who))
+        if how is ClientAddress.PROXY_V1:
+            return Opening(self.plan, header_v1(source, destination))
+        if how is ClientAddress.PROXY_V2:
+            return Opening(self.plan, header_v2(source, destination, tls))
+        return Opening(self.plan)
+
+
+def _pair(address: object, port: int | None) -> Endpoint | None:
+    return None if address is None else (address, port or 0)  # type: ignore[return-value]

@@ -1,0 +1,209 @@
+"""
+A session's way to a backend: candidates are tried in order until one is ready.
+"""
+
+from typing import Protocol as Interface
+
+from attrs import define, field
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol, IReactorTime
+from twisted.python.failure import Failure
+
+from tlsgate.net.backend import BackendProtocol, Candidate, Quiet
+from tlsgate.net.deadlines import Deadline, Timeouts
+from tlsgate.net.wire import Wire, close
+from tlsgate.session.opening import Failed
+from tlsgate.smtp import reply as replies
+from tlsgate.smtp.reply import BackendReply, Reply
+
+
+class LinkListener(Interface):
+    """
+    Who is told of one connection to a backend. After a `Link.hang_up`, nobody is.
+    """
+
+    def link_ready(self, greeting: BackendReply) -> None:
+        """
+        The backend is the session's.
+        """
+
+    def link_failed(self, reply: Reply, log_reason: str) -> None:
+        """
+        There is no connection to be had. *reply* is for the client.
+        """
+
+    def link_data(self, data: bytes) -> None:
+        """
+        The backend has sent *data*.
+        """
+
+    def link_lost(self) -> None:
+        """
+        The connection, ready before, is gone.
+        """
+
+
+_NONE_UP = Failed(replies.BACKEND_UNREACHABLE, "no backend is up")
+
+
+@define(eq=False)
+class Link:
+    """
+    The way to a backend, for one session.
+
+    *waiting_for_tls*: who the client is will be known, and told, only after its handshake; until `tls_known`, a
+    connection may be made, but nothing is said.
+    """
+
+    _listener: LinkListener
+    _candidates: list[Candidate]
+    _clock: IReactorTime
+    _timeouts: Timeouts
+    _waiting_for_tls: bool = False
+    _failure: Failed = _NONE_UP
+    _attempt: Deferred[IProtocol] | None = None
+    _protocol: BackendProtocol | None = None
+    _trying: Candidate | None = None
+    _deadline: Deadline = field(init=False)
+    _given_up: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self._deadline = Deadline(self._clock, self._timed_out)
+
+    # -- for the session
+
+    def dial(self) -> None:
+        """
+        Try the next candidate.
+        """
+        if not self._candidates:
+            self._listener.link_failed(_for_client(self._failure), self._failure.log_reason)
+            return
+        candidate = self._trying = self._candidates.pop(0)
+        self._deadline.set(self._timeouts.connect_seconds)
+        protocol = BackendProtocol(self, candidate)
+        attempt = self._attempt = candidate.endpoint().connect(Quiet.forProtocol(lambda: protocol))
+        attempt.addCallbacks(lambda _: self._dialled(protocol), lambda reason: self._unreachable(candidate, reason))
+
+    def tls_known(self) -> None:
+        """
+        The client's handshake is done: say who it is.
+        """
+        if self._waiting_for_tls:
+            self._waiting_for_tls = False
+            if self._protocol is not None:
+                self._begin(self._protocol)
+
+    def write(self, data: bytes) -> None:
+        """
+        Send *data* to the backend, which is ready.
+        """
+        if self._protocol is not None:
+            self._protocol.transport.write(data)
+
+    @property
+    def transport(self) -> Wire:
+        """
+        The transport of a link that is ready.
+        """
+        assert self._protocol is not None  # noqa: S101 - asked from link_ready() on only
+        return self._protocol.transport
+
+    def hang_up(self, *, politely: bool) -> None:
+        """
+        Close the connection: once all is sent, or at once. Nobody is told of it any more.
+        """
+        self._given_up = True
+        self._deadline.clear()
+        if self._protocol is None:
+            if self._attempt is not None:
+                self._attempt.cancel()
+        elif politely:
+            close(self._protocol.transport, self._clock, self._timeouts.closing_seconds)
+        else:
+            self._protocol.transport.abortConnection()
+
+    # -- for the protocol
+
+    def connected(self, protocol: BackendProtocol) -> None:
+        """
+        The connection is there.
+        """
+        self._protocol = protocol
+        if self._waiting_for_tls:
+            self._deadline.clear()
+        else:
+            self._begin(protocol)
+
+    def ready(self, greeting: BackendReply) -> None:
+        """
+        The opening is over, and well.
+        """
+        self._deadline.clear()
+        self._tried(None)
+        if not self._given_up:
+            self._listener.link_ready(greeting)
+
+    def failed(self, failure: Failed) -> None:
+        """
+        The opening is over, and the connection of no use.
+        """
+        if self._given_up:
+            return
+        self._deadline.clear()
+        self._tried(failure)
+        self._failure = failure
+        self._protocol = self._attempt = None
+        self.dial()
+
+    def data(self, data: bytes) -> None:
+        """
+        The backend, ready, has sent *data*.
+        """
+        if not self._given_up:
+            self._listener.link_data(data)
+
+    def lost(self) -> None:
+        """
+        The connection, ready before, is gone.
+        """
+        if not self._given_up:
+            self._listener.link_lost()
+
+    # -- inside
+
+    def _begin(self, protocol: BackendProtocol) -> None:
+        # From here on the backend has its own time, for the greeting and all the rest.
+        self._deadline.set(self._timeouts.backend_seconds)
+        protocol.begin()
+
+    def _dialled(self, protocol: BackendProtocol) -> None:
+        self._attempt = None
+        if self._given_up:
+            protocol.transport.abortConnection()
+
+    def _unreachable(self, candidate: Candidate, reason: Failure) -> None:
+        candidate.over()
+        self.failed(Failed(replies.BACKEND_UNREACHABLE, reason.getErrorMessage()))
+
+    def _tried(self, failure: Failed | None) -> None:
+        candidate, self._trying = self._trying, None
+        if candidate is not None:
+            candidate.tried(failure)
+
+    def _timed_out(self) -> None:
+        if self._protocol is not None:
+            protocol, self._protocol = self._protocol, None
+            protocol.give_up("no answer in time")
+        elif self._attempt is not None:
+            self._attempt.cancel()
+
+
+def _for_client(failure: Failed) -> Reply:
+    """
+    Return what the client is told: the backend's own refusal, if it was told who the client is and refused it.
+    """
+    refusal = failure.refusal
+    if refusal is None or refusal.code == 421:
+        return failure.reply
+    return Reply(refusal.code, "", refusal.lines()[0].decode("utf-8", "replace"))

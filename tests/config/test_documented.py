@@ -1,0 +1,83 @@
+"""
+docs/policy.md tells every key with its default, and its examples are configurations.
+"""
+
+import re
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tests.config.corpus import BASE
+from tlsgate.config import BUILT_IN_LEVELS, Certificate, Level, Listener, Ramp, Rule, Tls, parse
+from tlsgate.config.tree import KEY
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "policy.md").read_text("utf-8")
+EXAMPLES = re.findall(r"^### (S\d)\. .*?^```toml\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+ROWS = re.compile(r"^\| `(\w+)` \| (.*?) \| .+ \|$", re.MULTILINE)
+
+# Keys whose default depends on another key, or must be given.
+SPECIAL = {"name": {"the endpoint", "needed"}, "floor": {'`"TLSv1.2"`'}, "authenticated": {"`true`"}}
+
+
+def rows_below(heading: str) -> dict[str, str]:
+    """
+    Return the first table of keys below *heading*: key -> default.
+    """
+    below = DOCUMENT[DOCUMENT.index(heading) :]
+    table = below[below.index("| key | default | meaning |") :].partition("\n\n")[0]
+    return dict(ROWS.findall(table))
+
+
+def default_of(attribute: "attrs.Attribute[object]") -> str:
+    """
+    Return the default of a key as the document writes it.
+    """
+    match attribute.default:
+        case attrs.NOTHING:
+            return "needed"
+        case None:
+            return "none"
+        case bool() as truth:
+            return f"`{str(truth).lower()}`"
+        case tuple():
+            return "`[]`"
+        case int() as number:
+            return f"`{number}`"
+        case text:
+            return f'`"{text}"`'
+
+
+def test_each_scenario_has_its_example() -> None:
+    assert [name for name, _ in EXAMPLES] == [f"S{number}" for number in range(1, 9)]
+    assert DOCUMENT.count("```toml") == len(EXAMPLES)
+
+
+@pytest.mark.parametrize(("name", "text"), EXAMPLES)
+def test_each_example_is_a_configuration_without_a_warning(name: str, text: str) -> None:
+    assert parse(text, BASE).warnings == (), name
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [
+        ("## `[[listener]]`", Listener),
+        ("## `[tls]`", Tls),
+        ("`certificates` may hold", Certificate),
+        ("## `[[level]]`", Level),
+        ("### The ramp", Ramp),
+        ("## `[[rule]]`", Rule),
+    ],
+)
+def test_each_key_is_told_with_its_default(heading: str, table: type) -> None:
+    told = rows_below(heading)
+    fields = {attribute.metadata.get(KEY, attribute.name): attribute for attribute in attrs.fields(table)}
+    fields.pop(None)
+    assert list(told) == list(fields)
+    for key, attribute in fields.items():
+        assert told[key] in SPECIAL.get(key, {default_of(attribute)}), key
+
+
+def test_each_built_in_level_is_told() -> None:
+    table = DOCUMENT[DOCUMENT.index("## Built-in levels") :].partition("\n\nThey cannot")[0]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(BUILT_IN_LEVELS)
