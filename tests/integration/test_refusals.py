@@ -3,7 +3,7 @@ Whoever does not reach the level is refused in SMTP's own words, and the backend
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -11,13 +11,12 @@ from attrs import frozen
 
 from tests.integration.gate import Gate, Identity, running
 from tests.integration.openssl import SClient
-from tests.integration.processes import wait_until
 from tests.integration.recorder import Recorder
 from tests.integration.routes import TLS_MODES, Mode
-from tests.integration.wire import Reply, Wire
+from tests.integration.wire import CLIENT_NAME, Reply, Wire
 
-SESSION_SECONDS = 10.0
 NAME = "gate.example"
+UNPROBED = "probe_seconds = 0"
 
 modes = pytest.mark.parametrize("mode", TLS_MODES)
 
@@ -106,7 +105,10 @@ def required(recorder: Recorder, identity: Identity, tmp_path_factory: pytest.Te
     """
     A gate of level `required`.
     """
-    with before(recorder, Gate(tmp_path_factory.mktemp("required"), identity, recorder.port, hostname=NAME)) as gate:
+    with before(
+        recorder,
+        Gate(tmp_path_factory.mktemp("required"), identity, recorder.port, hostname=NAME, backend_keys=UNPROBED),
+    ) as gate:
         yield gate
 
 
@@ -116,7 +118,9 @@ def strong(recorder: Recorder, identity: Identity, tmp_path_factory: pytest.Temp
     A gate of level `strong`, with the default floor.
     """
     folder = tmp_path_factory.mktemp("strong")
-    with before(recorder, Gate(folder, identity, recorder.port, level="strong", hostname=NAME)) as gate:
+    with before(
+        recorder, Gate(folder, identity, recorder.port, level="strong", hostname=NAME, backend_keys=UNPROBED)
+    ) as gate:
         yield gate
 
 
@@ -127,7 +131,15 @@ def legacy(recorder: Recorder, identity: Identity, tmp_path_factory: pytest.Temp
     """
     folder = tmp_path_factory.mktemp("legacy")
     with running(
-        Gate(folder, identity, recorder.port, level="strong", tls_keys="legacy = true", hostname=NAME)
+        Gate(
+            folder,
+            identity,
+            recorder.port,
+            level="strong",
+            tls_keys="legacy = true",
+            hostname=NAME,
+            backend_keys=UNPROBED,
+        )
     ) as gate:
         yield gate
 
@@ -135,11 +147,16 @@ def legacy(recorder: Recorder, identity: Identity, tmp_path_factory: pytest.Temp
 @contextmanager
 def before(recorder: Recorder, gate: Gate) -> Iterator[Gate]:
     """
-    Have *gate* running before *recorder*, and through with asking it for its name, which no client asked for.
+    Have *gate* running before *recorder*, which has then heard the one client that is served.
+
+    When that session is over, so is what the gate asked for itself when it started.
     """
     with running(gate):
-        wait_until(lambda: gate.journal("backend-up"), SESSION_SECONDS, gate.said)
-        recorder.heard()
+        with Wire(gate.route("starttls")) as wire:
+            hello = wire.greeted()
+            wire.quit()
+        assert "CHUNKING" in hello.keywords
+        assert f"EHLO {CLIENT_NAME}\r\n".encode() in [line for one in recorder.heard() for line in one.lines]
         yield gate
 
 
@@ -214,11 +231,14 @@ class TestPlaintext:
             wire.greeted()
             if pieces == 1:
                 wire.send(b"STARTTLS\r\n" + injected)
+                assert wire.reply().code == 554
+                assert wire.line() == ""
             else:
                 wire.send(b"STARTTLS\r\nMAIL FR")
-                wire.send(injected[len(b"MAIL FR") :])
-            codes = [reply.code for reply in iter(wire.reply, Reply(0, ()))]
-        assert codes == [554]
+                # What reaches a closed socket resets the connection, and the reply may be lost with it.
+                with suppress(ConnectionError):
+                    wire.send(injected[len(b"MAIL FR") :])
+                assert wire.rest()[:4] in {b"554 ", b""}
 
     def test_commands_behind_the_220_are_never_executed(self, required: Gate) -> None:
         """

@@ -191,7 +191,7 @@ class Backend:
     """
     One connection to a backend, answered by a `Legacy` server unless that is told to be silent.
 
-    It dies when it has taken *heard_max* octets, or sent *said_max*.
+    It dies when it has taken *heard_max* octets, or sent *said_max*. What it hears while *silent* it answers later.
     """
 
     port: int
@@ -203,6 +203,7 @@ class Backend:
     heard: bytes = b""
     said: bytes = b""
     greeted: bool = False
+    _unanswered: bytes = b""
 
     def work(self) -> bool:
         """
@@ -215,9 +216,11 @@ class Backend:
         if self.heard_max is not None:
             news = news[: self.heard_max - len(self.heard)]
         self.heard += news
+        self._unanswered += news
         answer = b""
         if not self.silent:
-            answer = self.legacy.feed(news)
+            answer = self.legacy.feed(self._unanswered)
+            self._unanswered = b""
             if not self.greeted:
                 self.greeted = True
                 answer = self.legacy.greeting + answer

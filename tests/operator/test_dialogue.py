@@ -150,6 +150,22 @@ def test_unstuffing_takes_one_dot_off_each_line_however_it_is_cut(parts: list[by
     assert unstuffing.feed(message[:cut]) + unstuffing.feed(message[cut:]) == expected
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc")
+def test_a_message_is_on_the_disk_before_it_is_acknowledged(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    5321-23: 250 means that it outlives a power failure. First its octets, then its name, must be on the disk.
+    """
+    synced: list[tuple[str, int]] = []
+
+    def fsync(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced.append((path.parent.name if path.is_file() else path.name, len(session.messages())))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert session.say(ENVELOPE + b"DATA\r\n.\r\n").endswith(STORED)
+    assert synced == [("tmp", 0), ("new", 1)]
+
+
 def test_several_messages_are_stored_in_a_session(session: Session) -> None:
     one = MAIL + RCPT + b"DATA\r\nx\r\n.\r\n"
     session.say(HELLO + one * 3)

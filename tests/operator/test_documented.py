@@ -1,17 +1,20 @@
 """
-docs/operation.md says what each of the gate's replies and journal events means: all of them.
+The documents explain each of the gate's replies, each journal event, and each key of the configuration.
 """
 
 import re
 from pathlib import Path
 
+import attrs
 import pytest
 
+from tlsgate.config import tree
 from tlsgate.smtp import reply
 from tlsgate.smtp.reply import Reply
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "operation.md").read_text()
+POLICY = (ROOT / "docs" / "policy.md").read_text()
 REPLIES = {name: value for name, value in vars(reply).items() if isinstance(value, Reply)}
 WRITTEN = re.compile(r'''(?:_record|_journal|\bjournal|\bRecord)\(\s*"([a-z-]+)"''')
 
@@ -31,3 +34,22 @@ def test_every_reply_of_the_gates_is_explained(name: str) -> None:
 def test_every_journal_event_is_explained() -> None:
     assert {"session", "transaction", "verdict"} <= events()
     assert [event for event in sorted(events()) if f"`{event}`" not in DOCUMENT] == []
+
+
+def keys() -> list[tuple[str, str]]:
+    """
+    Return the keys of the configuration file, each behind its table's class.
+    """
+    tables = [value for value in vars(tree).values() if isinstance(value, type) and issubclass(value, tree.Table)]
+    return [
+        (table.__name__, key)
+        for table in tables
+        if table is not tree.Config
+        for field in attrs.fields(table)
+        if (key := field.metadata.get(tree.KEY, field.name)) is not None
+    ]
+
+
+@pytest.mark.parametrize(("table", "key"), keys())
+def test_every_key_of_the_configuration_is_explained(table: str, key: str) -> None:
+    assert f"`{key}`" in DOCUMENT + POLICY

@@ -11,6 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tlsgate.operator import selfsigned
 from tlsgate.operator.selfsigned import REMAKE_BEFORE_END, VALIDITY, Pair, pair_in
 
 NOW = datetime.now(UTC)
@@ -85,6 +86,13 @@ def test_a_pair_that_is_broken_is_made_anew(tmp_path: Path, file: str, fault: st
         (tmp_path / "other").mkdir()
         pair_in(tmp_path / "other", NOW)
         (tmp_path / "other" / file).replace(path)
+    assert handshake(pair_in(tmp_path, NOW), "localhost") == "TLSv1.3"
+
+
+def test_a_pair_for_other_names_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(selfsigned, "NAMES", x509.SubjectAlternativeName([x509.DNSName("elsewhere.example")]))
+        pair_in(tmp_path, NOW)
     assert handshake(pair_in(tmp_path, NOW), "localhost") == "TLSv1.3"
 
 

@@ -33,7 +33,7 @@ from tlsgate.session.actions import (
     SendClient,
     StartTls,
 )
-from tlsgate.session.phases import Phase, Waiting
+from tlsgate.session.phases import Leg, Phase, Waiting
 from tlsgate.session.session import Session
 from tlsgate.smtp import reply as replies
 from tlsgate.smtp.reply import BackendReply, Reply
@@ -59,6 +59,12 @@ class Client(Interface):
 
 Journal = Callable[[str, Mapping[str, object]], None]
 
+CLIENT_FULL = "client's buffer is full"
+BACKEND_FULL = "backend's buffer is full"
+
+_CLIENTS = frozenset({Waiting.CLIENT})
+_BACKENDS = frozenset({Waiting.BACKEND, Waiting.END_OF_DATA})
+
 
 @define(eq=False)
 class Relay:
@@ -81,12 +87,13 @@ class Relay:
     _dial_put_off: bool = False
     _due: deque[Action] = field(factory=deque)
     _performing: bool = False
+    _watched: Waiting = Waiting.NOBODY
     _began: float = field(init=False)
     _marked: float = field(init=False)  # when the last transaction ended, or mail could begin
     _over: bool = False
 
     def __attrs_post_init__(self) -> None:
-        self._throttle = Throttle(self._client.transport)
+        self._throttle = Throttle(self._client.transport, self._watch)
         self._deadline = Deadline(self._clock, self._timed_out)
         self._rate = DataRate(self._timeouts.data_rate_octets_per_second_min)
         self._began = self._marked = self._clock.seconds()
@@ -98,7 +105,7 @@ class Relay:
         The client has connected.
         """
         # Our own replies fill the client's buffer, too: who does not read them is not read from.
-        self._client.transport.registerProducer(Buffer("client's buffer is full", [self._throttle]), True)
+        self._client.transport.registerProducer(Buffer(CLIENT_FULL, [self._throttle]), True)
         self._do(self._session.opened())
 
     def client_data(self, data: bytes) -> None:
@@ -106,12 +113,13 @@ class Relay:
         The client has sent *data*.
         """
         session = self._session
-        if session.phase is not Phase.MESSAGE and session.phase is not Phase.CHUNK:
-            self._rate.rest()
-        elif self._rate.took(len(data), self._clock.seconds()):
+        in_message = session.phase is Phase.MESSAGE or session.phase is Phase.CHUNK
+        if in_message and self._rate.took(len(data), self._clock.seconds()):
             self._do(session.refuse(replies.TOO_SLOW))
             return
-        self._do(session.client_data(data))
+        actions = session.client_data(data)
+        # A command has five minutes as a whole (RFC 5321 section 4.5.3.2.7), however many octets it comes in.
+        self._do(actions, _CLIENTS if actions or in_message else frozenset())
 
     def tls_established(self, facts: TlsFacts) -> None:
         """
@@ -151,12 +159,12 @@ class Relay:
         The backend has greeted, and is the session's.
         """
         assert self._link is not None  # noqa: S101 - who else would be ready
-        backend = Throttle(self._link.transport)
-        self._link.transport.registerProducer(Buffer("backend's buffer is full", [self._throttle]), True)
+        backend = Throttle(self._link.transport, self._watch)
+        self._link.transport.registerProducer(Buffer(BACKEND_FULL, [self._throttle]), True)
         client = self._client.transport
         client.unregisterProducer()
-        client.registerProducer(Buffer("client's buffer is full", [self._throttle, backend]), True)
-        self._do(self._session.backend_ready(greeting))
+        client.registerProducer(Buffer(CLIENT_FULL, [self._throttle, backend]), True)
+        self._do(self._session.backend_ready(greeting), _BACKENDS)
 
     def link_failed(self, reply: Reply, log_reason: str) -> None:
         """
@@ -170,22 +178,31 @@ class Relay:
         """
         The backend has sent *data*.
         """
-        self._do(self._session.backend_data(data))
+        self._do(self._session.backend_data(data), _BACKENDS)
 
     def link_lost(self) -> None:
         """
         The backend has closed the connection.
         """
         self._link = None
-        self._throttle.resume("backend's buffer is full")
+        self._throttle.resume(BACKEND_FULL)
         self._do(self._session.backend_lost())
 
     # -- inside
 
     def _timed_out(self) -> None:
-        self._do(self._session.timed_out())
+        if self._watched is Waiting.HANDSHAKE:
+            self._journal("handshake-failed", {"reason": "no handshake in time"})
+        if self._watched is self._session.waiting:
+            self._do(self._session.timed_out())
+        else:
+            # The session waits for the client, who may not speak: the backend does not take what it has said.
+            self._do(self._session.refuse(replies.BACKEND_SILENT))
 
-    def _do(self, actions: list[Action]) -> None:
+    def _do(self, actions: list[Action], heard: frozenset[Waiting] = frozenset()) -> None:
+        """
+        Perform *actions*; *heard* is what was waited for, and is not silent any more.
+        """
         self._due.extend(actions)
         if self._performing:
             return
@@ -196,20 +213,26 @@ class Relay:
                 _PERFORM[type(action)](self, action)
         finally:
             self._performing = False
-        self._watch()
+        self._watch(heard)
 
-    def _watch(self) -> None:
+    def _watch(self, heard: frozenset[Waiting] = frozenset()) -> None:
         """
-        Set the deadline anew: something has happened.
+        Set the deadline: for another side, if that is waited for now, or anew for one that was just heard. What the
+        other side says gives it no more time.
         """
-        if self._over:
+        if self._over or self._performing:
             return
-        waiting = self._session.waiting
-        if self._throttle.paused and waiting is Waiting.CLIENT:
-            # It is not the client who is slow.
+        session = self._session
+        waiting = session.waiting
+        if waiting is Waiting.CLIENT and self._throttle.paused_for(BACKEND_FULL):
             waiting = Waiting.BACKEND
+        if waiting is not Waiting.CLIENT or (session.phase is not Phase.MESSAGE and session.phase is not Phase.CHUNK):
             self._rate.rest()
-        self._deadline.set(self._timeouts.of(waiting))
+        if waiting is not self._watched or waiting in heard:
+            self._watched = waiting
+            # A link that dials has deadlines of its own, one for each candidate.
+            dialling = waiting is Waiting.BACKEND and session.leg is Leg.DIALLING
+            self._deadline.set(None if dialling else self._timeouts.of(waiting))
 
     def _send_client(self, action: SendClient) -> None:
         self._client.transport.write(action.data)
@@ -239,7 +262,7 @@ class Relay:
         if self._link is not None:
             self._link.hang_up(politely=action.politely)
             self._link = None
-            self._throttle.resume("backend's buffer is full")
+            self._throttle.resume(BACKEND_FULL)
 
     def _close_client(self, _: CloseClient) -> None:
         self._client.close()

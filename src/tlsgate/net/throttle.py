@@ -5,6 +5,8 @@ A client is read no more while the backend's buffer is full, while its own is, a
 answer: the end of one of these must not undo the others.
 """
 
+from collections.abc import Callable
+
 from attrs import define, field
 from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
@@ -15,18 +17,18 @@ from tlsgate.net.wire import Wire
 @define(eq=False)
 class Throttle:
     """
-    One transport, read from only while there is no reason not to.
+    One transport, read from only while there is no reason not to. *changed* is called whenever a reason comes or goes.
     """
 
     _transport: Wire
+    _changed: Callable[[], object]
     _reasons: set[str] = field(factory=set)
 
-    @property
-    def paused(self) -> bool:
+    def paused_for(self, reason: str) -> bool:
         """
-        Whether the transport is not read from.
+        Whether the transport is not read from, for this reason among others.
         """
-        return bool(self._reasons)
+        return reason in self._reasons
 
     def pause(self, reason: str) -> None:
         """
@@ -35,6 +37,7 @@ class Throttle:
         if not self._reasons:
             self._transport.pauseProducing()
         self._reasons.add(reason)
+        self._changed()
 
     def resume(self, reason: str) -> None:
         """
@@ -44,6 +47,7 @@ class Throttle:
             self._reasons.remove(reason)
             if not self._reasons:
                 self._transport.resumeProducing()
+            self._changed()
 
 
 @implementer(IPushProducer)

@@ -132,6 +132,9 @@ class Call:
             words = [line.decode("latin-1").split() for line in reply.lines()[1:]]
             self.keywords = {first.upper(): tuple(rest) for first, *rest in filter(None, words)}
             return
+        if self._manner.client_address in {"proxy-v1", "proxy-v2"}:
+            # Whoever takes PROXY headers knows EHLO: this is what a server says that does not, to the header.
+            raise CallError(f"answered EHLO, or the PROXY header, with {said(reply)}")
         self.keywords = {}
         helo = self.say(b"HELO " + name)
         if helo.code != 250:

@@ -10,8 +10,8 @@ question ends in RSET, and DATA is not in this module.
     RCPT TO:<relay-check@example.com>
     MAIL FROM:<relay-check@example.net>   some take no null sender, or no such mail to strangers
     RCPT TO:<relay-check@example.com>
-    MAIL FROM:<relay-check@example.net>   only if nothing so far was an answer: example.com takes no mail, and a server
-    RCPT TO:<relay-check@[192.0.2.1]>     may look that up (RFC 7505) before it asks itself whether to relay
+    MAIL FROM:<relay-check@example.net>   only unless both were refused: example.com takes no mail, and a server may
+    RCPT TO:<relay-check@[192.0.2.1]>     look that up (RFC 7505) before it asks itself whether to relay
 
 Any positive reply to RCPT means that it relays. A refusal for good (5yz) means that it does not, and so does one for
 now (4yz) that speaks of relaying: by default Postfix says 454 to strangers.
@@ -21,6 +21,7 @@ import re
 import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import Enum
 
 from attrs import frozen
@@ -170,18 +171,18 @@ def question(say: Say) -> Answer:
     """
     Ask whether the server that answers to *say* relays; EHLO has been said.
     """
-    answer = Answer(Outcome.UNCLEAR, "no question was answered")
+    answers = [Answer(Outcome.UNCLEAR, "no question was answered")]
     try:
-        answers = []
         for sender, recipient in _QUESTIONS:
-            answer = _single_question(say, sender, recipient)
-            if answer.outcome is Outcome.RELAYS:
-                return answer
-            answers.append(answer)
-        refused = [answer for answer in answers if answer.outcome is Outcome.REFUSES]
-        return refused[-1] if refused else _single_question(say, *_QUESTION_WITHOUT_DNS)
+            answers.append(_single_question(say, sender, recipient))
+            if answers[-1].outcome is Outcome.RELAYS:
+                return answers[-1]
+        if any(answer.outcome is not Outcome.REFUSES for answer in answers[1:]):
+            answers.append(_single_question(say, *_QUESTION_WITHOUT_DNS))
     except CallError as error:
-        return Answer(Outcome.UNCLEAR, f"{error.reason}; before that: {answer.evidence}")
+        return Answer(Outcome.UNCLEAR, f"{error.reason}; before that: {answers[-1].evidence}")
+    told = [answer for answer in answers if answer.outcome is not Outcome.UNCLEAR]
+    return gravest(told) if told else answers[-1]
 
 
 def _single_question(say: Say, sender: str, recipient: str) -> Answer:
@@ -190,14 +191,13 @@ def _single_question(say: Say, sender: str, recipient: str) -> Answer:
     if not reply.positive:
         # 530: nobody gets further without authentication (RFC 4954 section 6) or TLS.
         outcome = Outcome.REFUSES if reply.code == 530 else Outcome.UNCLEAR
-        evidence = f"{mail} got {said(reply)}"
-    else:
-        rcpt = f"RCPT TO:<{recipient}>"
-        reply = say(rcpt.encode("ascii"))
-        outcome, evidence = meaning(reply), f"{rcpt} got {said(reply)}"
-    if outcome is not Outcome.RELAYS or reply.positive:
+        return Answer(outcome, f"{mail} got {said(reply)}")
+    rcpt = f"RCPT TO:<{recipient}>"
+    reply = say(rcpt.encode("ascii"))
+    # What was answered counts, even if the server hangs up now; the next question will notice.
+    with suppress(CallError):
         say(b"RSET")
-    return Answer(outcome, evidence)
+    return Answer(meaning(reply), f"{rcpt} got {said(reply)}")
 
 
 def meaning(reply: BackendReply) -> Outcome:

@@ -5,6 +5,7 @@ The `tlsgate` command.
 import click
 
 from tlsgate import __version__
+from tlsgate.operator.check import check
 from tlsgate.operator.demo import demo
 
 
@@ -16,6 +17,7 @@ def main() -> None:
     """
 
 
+main.add_command(check)
 main.add_command(demo)
 
 

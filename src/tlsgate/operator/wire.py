@@ -21,6 +21,9 @@ from tlsgate.tls.client import BackendTlsError, BackendTrust
 # A name may have any number of addresses; a mail server has one or two of each family.
 ADDRESSES_MAX = 8
 
+# One address that swallows everything must not use up the time of the others.
+CONNECT_SECONDS_MAX = 10.0
+
 _READ_OCTETS = 16_384
 
 Address = tuple[str, int] | tuple[str, int, int, int] | str
@@ -142,7 +145,7 @@ def connected(place: Place, deadline: Deadline) -> "Iterator[SocketWire]":
         try:
             if place.come_from is not None:
                 connection.bind((place.come_from, 0))
-            connection.settimeout(deadline.left_seconds())
+            connection.settimeout(min(deadline.left_seconds(), CONNECT_SECONDS_MAX))
             connection.connect(place.address)
         except OSError as error:
             raise CallError(_phrase(error)) from error

@@ -185,9 +185,9 @@ class Rulebook:
 
     def uses_sender(self, listener: str) -> bool:
         """
-        Return whether a sender may be refused what the session was not: if not, `sender` need not be asked.
+        Return whether any rule looks at the sender: if not, `sender` need not be asked, and it need not be known.
         """
-        return any(rule.senders for rule in self._chapter(listener).sender_rules)
+        return any(rule.senders for rule in self._chapter(listener).rules)
 
     def uses_recipient(self, listener: str) -> bool:
         """

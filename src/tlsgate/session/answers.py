@@ -55,7 +55,7 @@ class Answers(State):
         head = self._talk.expectations.head()
         if reply.code == 421:  # RFC 5321 section 3.8: at any time, asked or not
             self._fail(reply)
-        elif head is None or not _possible(head.what, reply):
+        elif head is None or not _possible(head.what, reply) or self._is_premature(head.what, reply):
             self._fail(replies.BACKEND_BROKEN)
         elif head.what is What.EHLO:
             self._on_ehlo(head, reply)
@@ -65,6 +65,13 @@ class Answers(State):
             self._shadow(head, reply)
             self._talk.relay(reply)
             self._phase_after(head.what, reply)
+
+    def _is_premature(self, what: What, reply: BackendReply) -> bool:
+        """
+        Return whether *reply* takes a chunk that the backend does not have yet.
+        """
+        chunk_is_last = self._chunk_left > 0 and self._swallowing is None and self._talk.expectations.awaited == 1
+        return chunk_is_last and what in {What.CHUNK, What.LAST_CHUNK} and reply.positive
 
     def _on_ehlo(self, head: Awaited, reply: BackendReply) -> None:
         if reply.code in _NO_EHLO:
@@ -83,8 +90,7 @@ class Answers(State):
 
     def _on_helo_fallback(self, reply: BackendReply) -> None:
         if reply.positive:
-            self._pipelining = self._chunking = False
-            self._forget_transaction()
+            self._no_extensions()
             self._talk.answer(ehlo_reply(reply.lines()[0], [b"STARTTLS"] if self._offer().starttls else []))
         else:
             self._talk.relay(reply)
@@ -115,6 +121,8 @@ class Answers(State):
             self._complete_transaction("delivered" if reply.positive else "refused", reply)
         elif what is What.RESETTING and reply.positive:
             self._forget_transaction()
+        elif what is What.HELO and reply.positive:
+            self._no_extensions()
         elif what is What.AUTH and reply.positive:
             self.authenticated = True
 
@@ -124,6 +132,10 @@ class Answers(State):
         elif self._transaction is not None:
             # A nested MAIL was refused: the transaction, and with it its sender, is the one before.
             self._gate.sender_is(self._transaction.sender)
+
+    def _no_extensions(self) -> None:
+        self._pipelining = self._chunking = False
+        self._forget_transaction()
 
     def _forget_transaction(self) -> None:
         self._abandon_transaction()

@@ -45,17 +45,15 @@ class Commands(Inflow):
         line = self._input.line(max(bounds.line_octets_max, bounds.sasl_octets_max))
         if line is None:
             return False
-        auth = line[:5].upper() == b"AUTH "
-        if line is OVERLONG or (len(line) > bounds.line_octets_max and not auth):
-            self._own(replies.LINE_TOO_LONG)
-            return True
-        command = parse(line)
-        if command is None:
-            # What follows a broken BDAT is a chunk that nobody will take.
-            self._reset_needed = self._reset_needed or line[:4].upper() == b"BDAT"
-            self._own(replies.LINE_INVALID)
-        else:
+        beginning = (self._input.overlong if line is OVERLONG else line[:5]).upper()
+        overlong = line is OVERLONG or (len(line) > bounds.line_octets_max and beginning != b"AUTH ")
+        command = None if overlong else parse(line)
+        if command is not None:
             self._on_command(command)
+            return True
+        # What follows a broken BDAT is a chunk that nobody will take.
+        self._reset_needed = self._reset_needed or beginning.startswith(b"BDAT")
+        self._own(replies.LINE_TOO_LONG if overlong else replies.LINE_INVALID)
         return True
 
     def _on_command(self, command: Command) -> None:
@@ -117,12 +115,13 @@ class Commands(Inflow):
         """
         Answer *command* with the refusal that stands; a chunk is swallowed first (RFC 3030 section 2).
         """
+        to_ehlo = command.verb in _GREETINGS
         if self._refusal.code == 421:
-            self._close_after(self._refusal)
+            self._close_after(self._refusal, to_ehlo=to_ehlo)
             return
         size = chunk(command.argument) if command.verb == b"BDAT" else None
         if size is None:
-            self._own(self._refusal, to_ehlo=command.verb in _GREETINGS)
+            self._own(self._refusal, to_ehlo=to_ehlo)
         else:
             self._begin_chunk(size[0], swallowing=self._refusal)
 
@@ -241,7 +240,7 @@ class Commands(Inflow):
 
     def _forward(self, command: Command) -> None:
         entry = verb(command.verb)
-        if entry.what in {What.RESETTING, What.EHLO}:
+        if entry.what in {What.RESETTING, What.HELO, What.EHLO}:
             self._reset_needed = self._traced = False
         if command.verb in _GREETINGS:
             self._esmtp = command.verb == b"EHLO"
@@ -266,13 +265,6 @@ class Commands(Inflow):
             return False
         self._send(line if _SASL_LINE.fullmatch(line) else b"*\r\n", Awaited(What.AUTH), ends_group=True)
         return True
-
-    def _close_after(self, reply: Reply) -> None:
-        """
-        Give the last reply of the session, in its turn; nothing the client says is read any more.
-        """
-        self._talk.own(reply, Then.CLOSE)
-        self.phase = Phase.ENDED
 
 
 assert set(VERBS) >= _TRANSACTION | _GREETINGS  # noqa: S101 - a misspelt verb would be relayed unwatched

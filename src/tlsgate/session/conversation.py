@@ -139,5 +139,6 @@ class Conversation:
                 self.tls_due = True
 
     def _close(self) -> None:
-        self.ended = True
-        self._last.append(CloseClient())
+        if not self.ended:
+            self.ended = True
+            self._last.append(CloseClient())

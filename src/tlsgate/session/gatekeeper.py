@@ -126,6 +126,7 @@ class Gatekeeper:
         Return the refusal of a MAIL command, `None` to let it through. *mailbox* is `None` if it could not be told.
         """
         if mailbox is None:
+            self.circumstances = evolve(self.circumstances, sender=None, recipient=None)
             return reply.PATH_INVALID if self._rulebook.uses_sender(self.circumstances.listener) else None
         self.circumstances = evolve(self.circumstances, sender=mailbox, recipient=None)
         return self._stage("sender", self._rulebook.sender(self.circumstances, self.tls))

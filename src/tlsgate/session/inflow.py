@@ -26,9 +26,7 @@ class Inflow(Answers):
     octets: int = 0  # of message data, in the whole session
     _end_of_data: EndOfData = field(factory=EndOfData)
     _newlines: Newlines | None = None
-    _chunk_left: int = 0
     _after_chunk: Phase = Phase.COMMANDS
-    _swallowing: Reply | None = None
 
     def _begin_message(self) -> None:
         self.phase = Phase.MESSAGE
@@ -74,8 +72,8 @@ class Inflow(Answers):
             return
         self._talk.record(Record("message-refused", {"reason": "bare CR or LF"}))
         self._complete_transaction("refused", None)
-        self._own(replies.BARE_NEWLINE)
         self._refuse_all(replies.BACKEND_LOST)
+        self._own(replies.BARE_NEWLINE)
 
     def _trace_line(self) -> bytes:
         """

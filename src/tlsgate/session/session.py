@@ -126,6 +126,10 @@ class Session(Commands):
         """
         The backend, greeted, has sent *data*.
         """
+        if self._handshaking:
+            # Nobody has asked it anything yet.
+            self._talk.hang_up(politely=False)
+            return self._backend_failed_meanwhile()
         broken: ReplyError | None = None
         try:
             arrived = self._replies.feed(data)
@@ -143,6 +147,8 @@ class Session(Commands):
         """
         The backend, greeted, has closed the connection.
         """
+        if self._handshaking:
+            return self._backend_failed_meanwhile()
         head = self._talk.expectations.head()
         self.leg = Leg.NONE
         if head is not None and head.what is What.QUIT:
@@ -192,6 +198,8 @@ class Session(Commands):
             return Waiting.HANDSHAKE
         head = self._talk.expectations.head()
         if head is not None:
+            if self.phase is Phase.CHUNK and len(self._talk.expectations) == 1:
+                return Waiting.CLIENT  # for the rest of the chunk that is to be answered
             return Waiting.END_OF_DATA if head.what in _WHOLE_MESSAGE else Waiting.BACKEND
         return Waiting.BACKEND if self.leg is Leg.DIALLING else Waiting.CLIENT
 
@@ -222,7 +230,7 @@ class Session(Commands):
         self._greet_client()
         while not talk.ended and _READERS[self.phase](self):
             pass
-        if talk.tls_due:
+        if talk.tls_due and not talk.ended:
             self._begin_tls()
         if self._draining and self._idle():
             self._fail(replies.SHUTTING_DOWN)
@@ -236,6 +244,13 @@ class Session(Commands):
             self._gate.records.clear()
         return talk.take()
 
+    def _backend_failed_meanwhile(self) -> list[Action]:
+        """
+        The backend is of no use, and the client still busy with its handshake: it is told after that.
+        """
+        self.leg = Leg.FAILED
+        return self._settle()
+
     def _begin_tls(self) -> None:
         """
         Start the handshake. Nothing said in plaintext may be known inside TLS (RFC 3207 section 4.2): the backend gets
@@ -244,6 +259,7 @@ class Session(Commands):
         self._talk.tls_due = False
         self._abandon_transaction()
         self._hang_up()
+        self.authenticated = False
         self._input = InputBuffer()
         self._handshaking = True
         self._talk.last(StartTls())

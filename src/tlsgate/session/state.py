@@ -71,6 +71,8 @@ class State:
     _handshaking: bool = False
     _postponed: Command | None = None
     _transaction: Transaction | None = None
+    _chunk_left: int = 0
+    _swallowing: Reply | None = None
     _esmtp: bool = False
     _smtputf8: bool = False
     _traced: bool = False  # the trace line of this message is sent
@@ -113,10 +115,13 @@ class State:
 
     def _fail(self, reply: Reply | BackendReply) -> None:
         """
-        End the session with a 421, at once.
+        End the session with a 421, at once; without a word while a handshake runs, as nobody could read it.
         """
         self._abandon_transaction()
-        self._talk.end(reply.raw if isinstance(reply, BackendReply) else reply.encode())
+        if self._handshaking:
+            self._talk.close()
+        else:
+            self._talk.end(reply.raw if isinstance(reply, BackendReply) else reply.encode())
 
     def _own(self, reply: Reply, *, to_ehlo: bool = False) -> None:
         """
@@ -126,7 +131,14 @@ class State:
         if reply.code >= 400:
             self._errors += 1
             if self._errors >= self.terms.bounds.errors_max:
-                self._talk.own(replies.TOO_MANY_ERRORS, Then.CLOSE)
+                self._close_after(replies.TOO_MANY_ERRORS)
+
+    def _close_after(self, reply: Reply, *, to_ehlo: bool = False) -> None:
+        """
+        Give the last reply of the session, in its turn; nothing the client says is read any more.
+        """
+        self._talk.own(reply, Then.CLOSE, to_ehlo=to_ehlo)
+        self.phase = Phase.ENDED
 
     def _abandon_transaction(self) -> None:
         """

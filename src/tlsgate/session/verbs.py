@@ -15,6 +15,7 @@ class What(Enum):
     RELAYED = "nothing to us"
     RESETTING = "2yz: there is no mail transaction any more"
     EHLO = "2yz: the backend's keywords"
+    HELO = "2yz: the backend offers no extension"
     HELO_FALLBACK = "the answer to our own HELO, for a backend that knows no EHLO"
     MAIL = "2yz: a mail transaction is open"
     RCPT = "2yz: one more recipient"
@@ -47,7 +48,7 @@ UNKNOWN = Verb(ends_group=True)
 
 VERBS = {
     b"EHLO": Verb(What.EHLO, ends_group=True),
-    b"HELO": Verb(What.RESETTING, ends_group=True),
+    b"HELO": Verb(What.HELO, ends_group=True),
     b"MAIL": Verb(What.MAIL),
     b"RCPT": Verb(What.RCPT),
     b"DATA": Verb(What.DATA, ends_group=True),

@@ -12,7 +12,9 @@ from attrs import frozen
 
 _LINE = re.compile(rb"([A-Za-z][A-Za-z0-9-]*)(?: ([^\x00-\x1f\x7f]*))?\r\n")
 _UNCLEAN = re.compile(rb"[\x00-\x1f\x7f]")
-_PATH = re.compile(rb"(?i:FROM|TO): ?<((?:[^<>\"\\]|\"(?:[^\"\\]|\\.)*\"|\\.)*)>(?: .*)?")
+_PATH = re.compile(
+    rb"(?i:FROM|TO): *(?:<(?P<path>(?:[^<>\"\\]|\"(?:[^\"\\]|\\.)*\"|\\.)*)>|(?P<bare>[^<>\"\\ ]+))(?: .*)?"
+)
 _CHUNK = re.compile(rb"([0-9]{1,18})(?: +(?i:(LAST)))? *")
 
 
@@ -47,12 +49,13 @@ def mailbox(argument: bytes) -> str | None:
     """
     Return the mailbox in the argument of MAIL or RCPT, "" for the null sender, `None` if it cannot be told for sure.
 
-    A source route is dropped (RFC 5321 appendix C). Octets that are not UTF-8 make the mailbox unknowable.
+    A source route is dropped (RFC 5321 appendix C). A path without brackets is none, but some servers take it for one.
+    Octets that are not UTF-8 make the mailbox unknowable.
     """
     match = _PATH.fullmatch(argument)
     if match is None:
         return None
-    path = match[1]
+    path = match["bare"] if match["path"] is None else match["path"]
     if path.startswith(b"@"):
         _, _, path = path.partition(b":")
         if not path:

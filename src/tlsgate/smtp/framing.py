@@ -11,6 +11,7 @@ from attrs import define, field
 
 from tlsgate.smtp.reply import BackendReply
 
+VERB_OCTETS = 5  # a verb and what ends it
 OVERLONG = b""  # no line is empty: the LF is part of it
 
 _REPLY_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])[^\x00\r\n]*)?\r\n")
@@ -20,11 +21,14 @@ _REPLY_LINE = re.compile(rb"([2-5][0-9][0-9])(?:([ -])[^\x00\r\n]*)?\r\n")
 class InputBuffer:
     """
     Octets of the client's that wait for their meaning, taken off as lines or as raw octets.
+
+    *overlong*: how the last line began that was too long, as much of it as a verb takes.
     """
 
+    overlong: bytes = b""
     _data: bytearray = field(factory=bytearray)
     _searched: int = 0
-    _overlong: bool = False
+    _in_overlong: bool = False
 
     def __len__(self) -> int:
         return len(self._data)
@@ -44,19 +48,18 @@ class InputBuffer:
             nothing was kept.
         """
         end = self._data.find(b"\n", self._searched) + 1
+        if (end or len(self._data)) > octets_max and not self._in_overlong:
+            self._in_overlong = True
+            self.overlong = bytes(self._data[:VERB_OCTETS])
         if not end:
-            if len(self._data) > octets_max:
-                self._overlong = True
-            if self._overlong:
+            if self._in_overlong:
                 self._data.clear()
             self._searched = len(self._data)
             return None
-        line = bytes(self._data[:end])
+        line = OVERLONG if self._in_overlong else bytes(self._data[:end])
         del self._data[:end]
         self._searched = 0
-        if self._overlong or end > octets_max:
-            self._overlong = False
-            return OVERLONG
+        self._in_overlong = False
         return line
 
     def take(self, octets: int | None = None) -> bytes:

@@ -1,0 +1,193 @@
+"""
+Faults that a hostile reading has found in the session. Each docstring says what goes wrong, and why it matters.
+"""
+
+import pytest
+from attrs import evolve
+
+from tests.policy.samples import TLS13
+from tests.session.preludes import GREETED, MODERN, OFFERED_EHLO, STARTED, TRANSACTION
+from tests.support.dialogue import play, play_once
+from tests.support.stage import Stage, terms
+from tlsgate.policy.level import BUILT_IN
+from tlsgate.policy.rules import ANY_LISTENER, Rule, Rulebook
+from tlsgate.session.bounds import Bounds
+from tlsgate.smtp.reply import SHUTTING_DOWN
+
+
+class TestHandshake:
+    """
+    Between the 220 to STARTTLS and `tls_established`, and before it with implicit TLS, nothing can be said: octets for
+    the client would wait in the TLS layer for the end of a handshake that may never come, and would then be read before
+    the verdict is written down (3207-10).
+    """
+
+    @pytest.mark.parametrize("implicit", [False, True])
+    def test_the_service_ends_the_session(self, implicit: bool) -> None:  # noqa: FBT001 - both ways of TLS
+        """`refuse` in the middle of a handshake closes without a word; it writes a 421 into the handshake instead."""
+        stage = Stage(terms(implicit=True)) if implicit else play_once(terms(), STARTED)
+        before = stage.said
+        stage.refuse(SHUTTING_DOWN)
+        assert stage.closed
+        assert stage.said == before
+
+    def test_the_backend_dies(self) -> None:
+        """A backend that dies while the client shakes hands is told of afterwards; now a 421 goes into the handshake."""
+        stage = play_once(terms(), STARTED + "backend > 220 backend.example.org\n")
+        stage.backend_lost()
+        stage.handshake(TLS13)
+        stage.client(b"NOOP\r\n")
+        assert stage.replies[-1].code in {421, 451}
+
+    def test_the_backend_talks_nonsense(self) -> None:
+        """The same for a backend that breaks the protocol, or says 421, meanwhile."""
+        for words in (b"rubbish\r\n", b"421 going down\r\n", b"250 unasked\r\n"):
+            stage = play_once(terms(), STARTED + "backend > 220 backend.example.org\n")
+            stage.backend(words)
+            stage.handshake(TLS13)
+            stage.client(b"NOOP\r\n")
+            assert stage.replies[-1].code in {421, 451}, words
+
+
+class TestStartTlsBehindTheEnd:
+    def test_two_replies_to_one_command_before_starttls(self) -> None:
+        """
+        A backend that answers NOOP twice while STARTTLS waits for its turn ends the session, and that is all: now
+        `StartTls` and a dial come behind `CloseClient`.
+        """
+        stage = play_once(terms("offered"), OFFERED_EHLO + "client > NOOP\nclient > STARTTLS\nbackend < NOOP\n")
+        stage.backend(b"250 ok\r\n550 again\r\n")
+        assert stage.closed
+        assert ("client", b"\0starttls\0") not in stage.heard
+
+
+class TestTooManyErrors:
+    def test_nothing_is_forwarded_behind_the_last_error(self) -> None:
+        """
+        Once the 421 for too many errors is due, nothing of the client's is read any more, as with QUIT: now commands,
+        and with them whole messages, still reach the backend, and their replies are lost.
+        """
+        stage = play_once(terms(bounds=Bounds(errors_max=3)), MODERN)
+        stage.client(b"NOOP\r\n" + b"XCLIENT\r\n" * 3 + b"MAIL FROM:<late@example.org>\r\n")
+        assert b"late" not in stage.backends[-1]
+        stage.backend(b"250 ok\r\n")
+        assert stage.closed
+        assert b"late" not in stage.backends[-1]
+
+    def test_it_is_said_once(self) -> None:
+        """However many errors are made in one group, there is one 421."""
+        stage = play_once(terms(bounds=Bounds(errors_max=3)), MODERN)
+        stage.client(b"NOOP\r\n" + b"XCLIENT\r\n" * 6)
+        assert len(stage.session._talk.expectations) <= 1 + 3 + 1
+        stage.backend(b"250 ok\r\n")
+        assert stage.said.count(b"421 ") == 1
+
+
+class TestHelo:
+    def test_helo_takes_the_extensions_back(self) -> None:
+        """
+        After HELO no extension is in force (RFC 5321 section 4.1.1.1). A backend may know no BDAT then, and would take
+        the octets of a chunk for commands, XCLIENT among them: the gate still forwards it.
+        """
+        stage = play_once(
+            terms(),
+            MODERN
+            + """
+            client  > HELO client.example
+            backend < HELO client.example
+            backend > 250 backend.example.org
+            client  < 250 backend.example.org
+            """,
+        )
+        stage.client(b"BDAT 20 LAST\r\nXCLIENT ADDR=::1 \r\n\r\n")
+        assert b"XCLIENT" not in stage.backends[-1]
+
+    def test_helo_takes_pipelining_back(self) -> None:
+        """The same for PIPELINING: a backend in HELO mode is spoken to one command at a time."""
+        stage = play_once(
+            terms(),
+            MODERN
+            + """
+            client  > HELO client.example
+            backend < HELO client.example
+            backend > 250 backend.example.org
+            client  < 250 backend.example.org
+            """,
+        )
+        stage.client(b"NOOP 1\r\nNOOP 2\r\n")
+        assert b"NOOP 2" not in stage.backends[-1]
+
+
+class TestChunks:
+    def test_a_delivery_before_the_chunk_is_whole(self) -> None:
+        """
+        Law 5: a 250 to the last chunk that comes before the chunk's octets do is no delivery; a message that the client
+        has not even sent would count as taken.
+        """
+        play(
+            terms(),
+            r"""
+            client >> BDAT 10 LAST\r\n12345
+            backend << BDAT 10 LAST\r\n12345
+            backend > 250 queued
+            client  < 421 4.4.2 The mail server broke the protocol
+            close
+            drop
+            """,
+            after=MODERN + TRANSACTION,
+        )
+
+
+class TestForgetting:
+    def test_an_authentication_in_plaintext(self) -> None:
+        """3207-14: who was authenticated before STARTTLS is not inside TLS; the journal says so all the same."""
+        level = evolve(BUILT_IN["offered"], plaintext_auth=True)
+        stage = play_once(
+            terms(level),
+            OFFERED_EHLO.replace("client  < 250-CHUNKING\n", "client  < 250-CHUNKING\n    client  < 250-AUTH PLAIN\n"),
+        )
+        stage.client(b"AUTH PLAIN AGEAYg==\r\n").backend(b"235 welcome\r\n")
+        assert stage.session.summary()["authenticated"] is True
+        stage.client(b"STARTTLS\r\n").handshake(TLS13)
+        assert stage.session.summary()["authenticated"] is False
+
+    def test_a_sender_that_cannot_be_told(self) -> None:
+        """
+        A MAIL whose path we cannot read does not leave the sender of an earlier one behind: a rule on senders and
+        recipients would look at the wrong one.
+        """
+        rule = Rule(BUILT_IN["required"], senders=["partner.example"], recipients=["clinic.example"])
+        rulebook = Rulebook([rule], {ANY_LISTENER: BUILT_IN["offered"]})
+        stage = play_once(terms("offered", rulebook=rulebook), OFFERED_EHLO)
+        stage.client(b"MAIL FROM:<a@partner.example>\r\n").backend(b"250 ok\r\n")
+        stage.client(b"RSET\r\n").backend(b"250 ok\r\n")
+        stage.client(b"MAIL FROM:a@elsewhere.example\r\n").backend(b"250 ok\r\n")
+        stage.client(b"RCPT TO:<b@clinic.example>\r\n")
+        assert stage.backends[-1].endswith(b"RCPT TO:<b@clinic.example>\r\n")
+
+
+class TestBrokenChunkCommands:
+    @pytest.mark.parametrize("line", [b"BDAT 5 " + b" " * 13_000 + b"LAST\r\n", b"bdat 5\n", b"BDAT\t5\r\n"])
+    def test_a_chunk_command_that_cannot_be_read(self, line: bytes) -> None:
+        """3030-07: whatever is wrong with a BDAT, the transaction is not completed without its chunk."""
+        stage = play_once(terms(), MODERN + TRANSACTION)
+        stage.client(line + b"BDAT 1 LAST\r\nx")
+        assert b"BDAT" not in stage.backends[-1]
+
+
+def test_starttls_in_the_middle_of_a_dial() -> None:
+    """A STARTTLS that arrives while the plaintext backend is being dialled gives that dial up for a fresh one."""
+    stage = Stage(terms("offered"))
+    stage.client(b"STARTTLS\r\n")
+    stage.backend(b"220 backend.example.org\r\n")
+    assert [word for who, word in stage.heard if word.startswith(b"\0")] == [
+        b"\0dial\0",
+        b"\0starttls\0",
+        b"\0leave\0",
+        b"\0dial\0",
+    ] or stage.handshaking
+
+
+def test_greeted() -> None:
+    """The beginning that the tests above rest on."""
+    assert play_once(terms(), GREETED).said == b"220 mx.example.org ESMTP\r\n"
