@@ -217,6 +217,7 @@ def compare(options: argparse.Namespace) -> int:
     Measure, print, write; return the exit status.
     """
     machine = report.machine_facts()
+    load_before = os.getloadavg()[0]
     tools = prepare.compile_tools()
     cores = prepare.find_cores()
     if cores.load is not None:
@@ -230,6 +231,8 @@ def compare(options: argparse.Namespace) -> int:
             comparison = Comparison(options, bench, Path(name), versions, machine)
             comparison.run_memory()
             comparison.run_loads()
+    # The run alone makes a load of about 2; more is other work, and noise.
+    machine["load average"] = f"{load_before:.1f} before the run, {os.getloadavg()[0]:.1f} after it"
     results = comparison.results(missing)
     print(report.tables(results))
     if options.output:

@@ -3,7 +3,6 @@ Turn measured numbers into the tables that are printed and kept in RESULTS.md.
 """
 
 import datetime as dt
-import os
 import platform
 import shutil
 import statistics
@@ -155,7 +154,6 @@ def machine_facts() -> dict[str, str]:
         "CPU": model,
         "Python": platform.python_version(),
         "commit": _commit(),
-        "load average before the run": f"{os.getloadavg()[0]:.2f}",
     }
 
 

@@ -4,35 +4,35 @@ Everything that is made of one configuration, ready to be put to work, or to tak
 
 from collections.abc import Mapping
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.internet.interfaces import IReactorTime
 
 from tlsgate import translation
 from tlsgate.config import Config, ConfigError, Listener
+from tlsgate.identities import Identities
 from tlsgate.net.dialler import Dialler, Journal
 from tlsgate.net.frontend import Frontend, Gate
 from tlsgate.net.routes import Routes
 from tlsgate.smtp.message import BareNewlines
-from tlsgate.tls.context import TlsTerms
-from tlsgate.tls.keeper import IdentityKeeper
 
 
 @frozen
 class Assembly:
     """
-    The parts that sessions share.
+    The parts that sessions share. *cleared*: the endpoints of backends that are known not to relay for strangers.
     """
 
     config: Config
     gate: Gate
-    terms: TlsTerms
+    identities: Identities
     diallers: Mapping[str, Dialler]
+    cleared: set[str] = field(factory=set)
 
-    def frontend(self, listener: Listener, keeper: IdentityKeeper) -> Frontend:
+    def frontend(self, listener: Listener) -> Frontend:
         """
         Return the factory of a listener.
         """
-        frontend = Frontend(listener.name, self.gate, keeper, self._routes(listener))
+        frontend = Frontend(listener.name, self.gate, self.identities.of(listener.name), self._routes(listener))
         frontend.implicit = listener.tls == "implicit"
         frontend.proxy_protocol_from = listener.proxy_protocol_from
         return frontend
@@ -42,6 +42,7 @@ class Assembly:
         Have new sessions of a listener that stays run under this assembly.
         """
         frontend.gate = self.gate
+        frontend.keeper = self.identities.of(listener.name)
         frontend.routes = self._routes(listener)
         frontend.proxy_protocol_from = listener.proxy_protocol_from
 
@@ -87,4 +88,5 @@ def assemble(
         for name, dialler in diallers.items():
             known = previous.diallers.get(name)
             dialler.hostname = None if known is None else known.hostname
-    return Assembly(config, gate, translation.tls_terms(config, law), diallers)
+    terms = {listener.name: translation.tls_terms(config, law, listener) for listener in config.listeners}
+    return Assembly(config, gate, Identities(terms), diallers)

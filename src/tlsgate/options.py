@@ -28,6 +28,10 @@ class Options(usage.Options):
         ["hostname", None, None, "our name in greetings  [default: the name in the backend's greeting]"],
     ]
 
+    optFlags: ClassVar = [
+        ["accept-open-relay", None, "start although the mail server relays for whoever comes from our address"],
+    ]
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted is typed in part
         self.repeated: dict[str, list[str]] = {
@@ -68,6 +72,7 @@ class Options(usage.Options):
         """
         given = [f"--{name}" for name, values in self.repeated.items() if values]
         given += [f"--{name}" for name in ("level", "client-address", "hostname") if self[name] is not None]
+        given += ["--accept-open-relay"] if self["accept-open-relay"] else []
         if self["config"] is not None:
             if given:
                 raise ConfigError((f"--config: goes with no other option, but there is {', '.join(given)}",))
@@ -84,4 +89,5 @@ class Options(usage.Options):
             level=self["level"] or "required",
             client_address=self["client-address"] or "none",
             hostname=self["hostname"],
+            accept_open_relay=bool(self["accept-open-relay"]),
         )

@@ -5,9 +5,8 @@ The composition root: what `twistd tlsgate` starts.
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import cast
 
 from twisted.application import strports
@@ -15,14 +14,16 @@ from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorFromThreads, IReactorTime
+from twisted.internet.protocol import Factory
 
 from tlsgate.assembly import Assembly, assemble
 from tlsgate.config import Config, ConfigError, Listener
 from tlsgate.net.frontend import Frontend
 from tlsgate.net.prober import Prober
-from tlsgate.observe.journal import Journal
+from tlsgate.observe.web import site
 from tlsgate.options import Options
-from tlsgate.tls.keeper import IdentityKeeper
+from tlsgate.relay_guard import refuse_open_relays, watch_open_relays
+from tlsgate.witness import Witness
 
 __all__ = ["GateService", "Options", "makeService"]
 
@@ -44,18 +45,23 @@ class GateService(MultiService):
         self._read = read
         self._reactor = reactor
         config = read()
-        self._journal = _journal(config, self._now)
-        self._assembly = assemble(config, reactor, self._record, _own_name())
-        self._keeper = IdentityKeeper(self._assembly.terms)
-        if self._keeper.terms.certificates:
-            outcome = self._keeper.reload(self._now())
-            if not outcome.changed:
-                raise ConfigError(tuple(f"tls.certificates: {problem}" for problem in outcome.problems))
-            self._warn(outcome.warnings)
-        self._warn(config.warnings)
+        self._witness = Witness.of(config, self._now)
+        self._assembly = assemble(config, reactor, self._witness.record, _own_name())
+        outcome = self._assembly.identities.load(self._now())
+        if not outcome.changed:
+            raise ConfigError(tuple(f"tls: {problem}" for problem in outcome.problems))
+        watch_open_relays(self._assembly, refuse_open_relays(config))
+        self._witness.know(config)
+        self._witness.warn((*outcome.warnings, *config.warnings))
+        self._witness.metrics.certificates(self._assembly.identities.expiries())
         self._listening: dict[tuple[str, str, str], tuple[Frontend, IService]] = {}
         for listener in config.listeners:
             self._listen(listener)
+        if config.observe.metrics is not None:
+            ready = self._any_backend_up
+            self._serve(
+                "observe.metrics", config.observe.metrics, cast(Factory, site(self._witness.metrics.registry, ready))
+            )
         self._probers = [Prober(dialler) for dialler in self._assembly.diallers.values()]
         self._watch: IDelayedCall | None = None
 
@@ -109,8 +115,8 @@ class GateService(MultiService):
                 return
             for frontend in frontends:
                 frontend.abort()
-            self._record("stopped", {"sessions_cut_off": left})
-            self._journal.close()
+            self._witness.record("stopped", {"sessions_cut_off": left})
+            self._witness.journal.close()
             stopped.callback(None)
 
         closed = maybeDeferred(super().stopService)
@@ -123,20 +129,24 @@ class GateService(MultiService):
         """
         Read the configuration and the certificates again, for new sessions; keep the old ones on any fault.
         """
-        self._journal.reopen()
+        self._witness.journal.reopen()
         try:
             config = self._read()
-            assembly = assemble(config, self._reactor, self._record, _own_name(), self._assembly)
+            assembly = assemble(config, self._reactor, self._witness.record, _own_name(), self._assembly)
         except ConfigError as error:
-            self._record("reload-refused", {"problems": list(error.problems)})
+            self._witness.record("reload-refused", {"problems": list(error.problems)})
             return
-        outcome = self._keeper.reload(self._now(), assembly.terms)
+        outcome = assembly.identities.load(self._now())
         if not outcome.changed:
-            self._record("reload-refused", {"problems": [f"tls: {problem}" for problem in outcome.problems]})
+            problems = [f"tls: {problem}" for problem in outcome.problems]
+            self._witness.record("reload-refused", {"problems": problems})
             return
-        self._warn((*outcome.warnings, *config.warnings))
+        watch_open_relays(assembly, self._assembly.cleared)
+        self._witness.know(config)
+        self._witness.warn((*outcome.warnings, *config.warnings))
+        self._witness.metrics.certificates(assembly.identities.expiries())
         self._put_to_work(assembly)
-        self._record("reloaded", {})
+        self._witness.record("reloaded", {})
 
     # -- inside
 
@@ -159,17 +169,20 @@ class GateService(MultiService):
                 self._listen(listener)
                 self._tell_listening(listener)
             except (CannotListenError, ConfigError) as error:
-                self._record("listening-failed", {"listener": listener.name, "reason": str(error)})
+                self._witness.record("listening-failed", {"listener": listener.name, "reason": str(error)})
 
     def _listen(self, listener: Listener) -> None:
-        frontend = self._assembly.frontend(listener, self._keeper)
-        try:
-            port = strports.service(listener.endpoint, frontend, cast(IReactorCore, self._reactor))
-        except (ValueError, TypeError, KeyError) as error:
-            problem = f"{listener.at}.endpoint: {listener.endpoint!r} is not a server endpoint: {error}"
-            raise ConfigError((problem,)) from error
+        frontend = self._assembly.frontend(listener)
+        port = self._serve(f"{listener.at}.endpoint", listener.endpoint, frontend)
         self._listening[_key(listener)] = (frontend, port)
+
+    def _serve(self, key: str, endpoint: str, factory: Factory) -> IService:
+        try:
+            port = strports.service(endpoint, factory, cast(IReactorCore, self._reactor))
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError((f"{key}: {endpoint!r} is not a server endpoint: {error}",)) from error
         port.setServiceParent(self)
+        return port
 
     def _watch_files(self) -> None:
         """
@@ -179,40 +192,27 @@ class GateService(MultiService):
         if not seconds:
             self._watch = None
             return
-        if self._keeper.terms.certificates and self._keeper.stale(self._now()):
-            outcome = self._keeper.reload(self._now())
+        outcome = self._assembly.identities.refresh(self._now())
+        if outcome is not None:
             event = "certificates-reloaded" if outcome.changed else "certificates-refused"
-            self._record(event, {"problems": list(outcome.problems)})
-            self._warn(outcome.warnings)
+            self._witness.record(event, {"problems": list(outcome.problems)})
+            self._witness.warn(outcome.warnings)
+            self._witness.metrics.certificates(self._assembly.identities.expiries())
         self._watch = self._reactor.callLater(seconds, self._watch_files)
 
     def _tell_listening(self, listener: Listener) -> None:
         fields = {"listener": listener.name, "endpoint": listener.endpoint, "tls": listener.tls}
-        self._record("listening", {**fields, "level": listener.level})
+        self._witness.record("listening", {**fields, "level": listener.level})
 
-    def _warn(self, warnings: tuple[str, ...]) -> None:
-        for warning in warnings:
-            self._record("warning", {"text": warning})
+    def _any_backend_up(self) -> bool:
+        return any(dialler.any_up for dialler in self._assembly.diallers.values())
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._reactor.seconds(), UTC)
 
-    def _record(self, event: str, fields: Mapping[str, object]) -> None:
-        self._journal.write(event, **fields)
-
 
 def _key(listener: Listener) -> tuple[str, str, str]:
     return listener.name, listener.endpoint, listener.tls
-
-
-def _journal(config: Config, now: Callable[[], datetime]) -> Journal:
-    target = config.observe.journal
-    try:
-        if isinstance(target, Path):
-            return Journal.to(target, now)
-        return Journal.to(sys.stderr, now, target)
-    except OSError as error:
-        raise ConfigError((f"observe.journal: {error}",)) from error
 
 
 def _own_name() -> str:

@@ -11,13 +11,14 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from tlsgate.config import Backend, Config, ConfigError, Listener
 from tlsgate.config import Level as LevelTable
 from tlsgate.config import Limits as LimitsTable
-from tlsgate.config.endpoints import backend_host
+from tlsgate.config.endpoints import backend_address, backend_host
 from tlsgate.net.deadlines import Timeouts
 from tlsgate.net.dialler import ClientAddress, Dialler, Journal, Target
 from tlsgate.net.identity import ClientIdentity
 from tlsgate.net.limits import Limits
 from tlsgate.net.pool import Pool, Spread
 from tlsgate.net.routes import Route, Routes
+from tlsgate.net.transparent import TransparentEndpoint
 from tlsgate.policy.errors import PolicyError
 from tlsgate.policy.level import BUILT_IN, ClientCertificate, Level, Tls
 from tlsgate.policy.names import NamePatterns
@@ -107,9 +108,10 @@ def _own_level(listener: Listener, known: Mapping[str, Level]) -> Level:
     return evolve(level, plaintext_auth=True) if listener.plaintext_auth else level
 
 
-def tls_terms(config: Config, law: Rulebook) -> TlsTerms:
+def tls_terms(config: Config, law: Rulebook, listener: Listener) -> TlsTerms:
     """
-    Return what the handshake is run under. A client certificate is asked for only if some level looks at it.
+    Return what the handshakes at a listener are run under. A client certificate is asked for only where some level
+    looks at it (RFC 8314 section 4.2).
     """
     table = config.tls
     return TlsTerms(
@@ -118,7 +120,7 @@ def tls_terms(config: Config, law: Rulebook) -> TlsTerms:
         legacy=table.legacy,
         client_ca=table.client_ca,
         client_crls=table.client_crls,
-        request_client_certificate=any(law.requests_certificate(listener.name) for listener in config.listeners),
+        request_client_certificate=law.requests_certificate(listener.name),
         alpn=table.alpn,
         unknown_sni=table.unknown_sni,
         resumption=table.resumption,
@@ -173,7 +175,7 @@ def dialler(group: Backend, config: Config, ehlo_name: str, reactor: IReactorTim
     problems = []
     for number, description in enumerate(group.endpoints):
         try:
-            targets.append(_target(group, description, reactor))
+            targets.append(_target(group, config, description, reactor))
         except (ValueError, TypeError, KeyError, CertificateError) as error:
             problems.append(f"{group.at}.endpoints[{number}]: {description!r} cannot be used: {error}")
     if problems:
@@ -192,13 +194,14 @@ def dialler(group: Backend, config: Config, ehlo_name: str, reactor: IReactorTim
     )
 
 
-def _target(group: Backend, description: str, reactor: IReactorTime) -> Target:
+def _target(group: Backend, config: Config, description: str, reactor: IReactorTime) -> Target:
     plain: IStreamClientEndpoint = clientFromString(reactor, description)
 
     def endpoint(who: ClientIdentity | None) -> IStreamClientEndpoint:
-        if who is None or group.client_address != "transparent":
+        if who is None or who.address is None or group.client_address != "transparent":
             return plain
-        raise NotImplementedError
+        host, port = backend_address(description)
+        return TransparentEndpoint(reactor, host, port, who.address, timeouts(config.limits).connect_seconds)
 
     if group.tls == "none":
         return Target(description, endpoint)

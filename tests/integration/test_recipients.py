@@ -150,7 +150,7 @@ def test_the_exempt_can_be_written_to_in_plaintext(gate: ConfiguredGate, ports: 
     5321-18, 8460-01: MAIL passes, postmaster and the TLSRPT mailbox pass, everybody else gets the demand.
     """
     message = b"Subject: your TLS is broken\r\n\r\nreport"
-    recipients = ["Postmaster", "bob@inbox.example", "postmaster@inbox.example", "TLSRPT@reports.example"]
+    recipients = ["Postmaster", "bob@inbox.example", "postmaster@inbox.example", "tlsrpt@Reports.Example"]
     with Wire(gate.route(ports["closed"], "plain")) as wire:
         wire.greeted()
         wire.send(pipelined("alice@client.example", *recipients))

@@ -190,7 +190,7 @@ def test_one_recipient_among_three_needs_tls() -> None:
         ([BY_SNI], ("sni",)),
         ([BANK], ("sender",)),
         ([CLINIC], ("recipient",)),
-        ([BANK_TO_CLINIC], ("recipient",)),
+        ([BANK_TO_CLINIC], ("sender", "recipient")),
         ([Rule(STRONG, helos=["a.example"], senders=["b.example"])], ("sender",)),
         ([BY_HELO, BY_SNI, BANK, CLINIC], ("helo", "sni", "sender", "recipient")),
         ([Rule(STRONG, listeners=["submission"], helos=["a"], snis=["a"], senders=["a"], recipients=["a"])], ()),

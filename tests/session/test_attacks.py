@@ -255,8 +255,8 @@ class TestFloods:
                 assert len(stage.session._input) == 0
             assert not stage.closed
 
-    def test_an_endless_message_to_be_rejected(self) -> None:
-        """A message that ends nowhere takes no memory either."""
+    def test_an_endless_message(self) -> None:
+        """A message that ends nowhere, of nothing but newlines to be judged, takes no memory either."""
         stage = play_once(terms(), MODERN + DATA)
         for _ in range(50):
             stage.client(b"\n.\r\r.\n" * 5_000)

@@ -93,7 +93,7 @@ class TestRecipients:
         play(
             ruled(Rule(STRONG, recipients=["clinic.example"])),
             """
-            client  > RCPT TO:two@clinic.example
+            client  > RCPT TO:<two@clinic.example
             client  < 501 5.5.4 Syntax error in the address
             """,
             after=OFFERED_EHLO,
@@ -149,7 +149,7 @@ class TestSenders:
         play(
             ruled(Rule(STRONG, senders=["partner.example"])),
             """
-            client  > MAIL FROM:a@partner.example
+            client  > MAIL FROM:<a@partner.example
             client  < 501 5.5.4 Syntax error in the address
             """,
             after=OFFERED_EHLO,

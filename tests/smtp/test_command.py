@@ -135,8 +135,8 @@ class TestMailbox:
         [
             b"",
             b"FROM:",
-            b"FROM:a@example.org",
-            b"FROM:  <a@example.org>",
+            b"FROM:a\\@b@example.org",
+            b"FROM:a@example.org<b@example.org>",
             b"FROM <a@example.org>",
             b"FOR:<a@example.org>",
             b"FROM:<a@example.org",

@@ -69,6 +69,17 @@ def listening_port(description: str) -> int | None:
     return int(named.get("port", unnamed[0] if unnamed else "0"))
 
 
+def backend_address(description: str) -> tuple[str, int]:
+    """
+    Return host and port that a checked client endpoint of the kind "tcp" connects to.
+    """
+    _, unnamed, named = split(description)
+    # Either may be named, and what is not comes in this order.
+    rest = iter(unnamed)
+    host = named["host"] if "host" in named else next(rest)
+    return host, int(named["port"] if "port" in named else next(rest))
+
+
 def backend_host(description: str) -> str | None:
     """
     Return the host a checked client endpoint connects to, `None` for a UNIX socket.

@@ -77,6 +77,7 @@ def from_options(  # noqa: PLR0913 - one parameter per option, all by name
     level: str = "required",
     client_address: str = "none",
     hostname: str | None = None,
+    accept_open_relay: bool = False,
 ) -> Config:
     """
     Build a configuration from the options of the short form; *certificates* are pairs of chain and key.
@@ -100,7 +101,11 @@ def from_options(  # noqa: PLR0913 - one parameter per option, all by name
     data: dict[str, Any] = {
         "listener": listeners or [{"level": level}],
         "tls": {"certificates": [{"chain": chain, "key": key} for chain, key in certificates]},
-        "backend": {"endpoints": list(backend), "client_address": client_address},
+        "backend": {
+            "endpoints": list(backend),
+            "client_address": client_address,
+            "accept_open_relay": accept_open_relay,
+        },
     }
     if hostname is not None:
         data["hostname"] = hostname

@@ -9,6 +9,7 @@ from functools import partial
 from ipaddress import ip_address
 
 from attrs import define, field, frozen
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from tlsgate.net.backend import Candidate
@@ -27,6 +28,10 @@ from tlsgate.tls.client import BackendTrust
 _HOST_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,253}[A-Za-z0-9])?")
 
 Journal = Callable[[str, Mapping[str, object]], None]
+
+
+# Asks a backend something in its own way; returns what speaks against giving it clients, `None` if nothing does.
+Question = Callable[[], "Deferred[str | None]"]
 
 
 class ClientAddress(Enum):
@@ -77,10 +82,18 @@ class Dialler:
     received_header: bool = False
     keywords: frozenset[bytes] = frozenset()
     hostname: str | None = None
+    _distrusted: dict[Target, Question] = field(factory=dict)
     _conveyed: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._conveyed = self.client_address is not ClientAddress.NONE
+
+    def distrust(self, target: Target, question: Question) -> None:
+        """
+        Give that backend no client before it has answered a *question* to satisfaction; it is asked once it is up.
+        """
+        self._distrusted[target] = question
+        self.pool.failed(target, self.clock.seconds())
 
     @property
     def any_up(self) -> bool:
@@ -143,12 +156,25 @@ class Dialler:
 
     def _tried(self, target: Target, failure: Failed | None, *, counts: bool) -> None:
         now = self.clock.seconds()
-        if failure is None:
+        if failure is None and target in self._distrusted:
+            self._clear(target)
+        elif failure is None:
             if self.pool.succeeded(target, now):
                 self.journal("backend-up", {"backend": target.name})
         # A refusal by a backend that knows who the client is may be about that client alone.
         elif (counts or failure.refusal is None or not self._conveyed) and self.pool.failed(target, now):
             self.journal("backend-down", {"backend": target.name, "reason": failure.log_reason})
+
+    def _clear(self, target: Target) -> None:
+        def answered(objection: str | None) -> None:
+            if objection is None:
+                self._distrusted.pop(target, None)
+                self._tried(target, None, counts=True)
+            else:
+                self.pool.failed(target, self.clock.seconds())
+                self.journal("backend-refused", {"backend": target.name, "reason": objection})
+
+        self._distrusted[target]().addCallback(answered)
 
     def _own_opening(self) -> Opening:
         if self.client_address is ClientAddress.PROXY_V1:

@@ -92,9 +92,11 @@ class _TransparentConnector(Connector):
         Return the protocol of a connection just made, `None` to close it.
         """
         # Linux takes "bind" to an address that is none (a broadcast address, say) for a wish to come from any of ours.
+        assert self.transport is not None  # noqa: S101 - it has just connected
         ours = normalized(ip_address(self.transport.getHost().host))
         if ours == self.source:
-            return super().buildProtocol(addr)  # type: ignore[no-untyped-call, no-any-return]
+            return super().buildProtocol(addr)
+        self.cancelTimeout()  # type: ignore[no-untyped-call]
         self.factory.clientConnectionFailed(
             self, Failure(error.ConnectError(string=f"the connection came from {ours}, not from {self.source}"))
         )

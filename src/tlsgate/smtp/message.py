@@ -16,9 +16,7 @@ CRLF = b"\r\n"
 MARK = b"\r\n.\r\n"
 
 # A lone dot that is cut off by a bare newline would become the mark: it is stuffed (RFC 5321 section 4.5.2).
-_LONE_DOT = re.compile(rb"(?<=\r\n)\.(?=\r(?!\n)|\n)")
-# A dot behind a bare newline was text; now that it starts a line, the receiver will take one dot off: so it gets one.
-_BARE = re.compile(rb"(?:\r(?!\n)|(?<!\r)\n)(\.?)")
+_LONE_DOT = re.compile(rb"\r\n\.(?=\r(?!\n)|\n)")
 # What cannot be judged before the next octets are known.
 _UNDECIDED = re.compile(rb"(?:\r\n\.?[\r\n]?|\r|\n)\Z")
 
@@ -86,8 +84,18 @@ class Newlines:
         pairs = data.count(CRLF)
         if pairs != data.count(b"\n") or pairs != data.count(b"\r"):
             self.bare = True
-            data = _BARE.sub(rb"\r\n\1\1", _LONE_DOT.sub(b"..", data))
+            data = _normalized(data)
         if self._before and data:
             data = data[self._before :]
             self._before = 0
         return data
+
+
+def _normalized(data: bytes) -> bytes:
+    """
+    Return *data* with every newline made CRLF, and the text that it stands for unchanged.
+    """
+    data = _LONE_DOT.sub(CRLF + b"..", data)
+    # A dot behind a bare newline was text; now that it starts a line, the receiver will take one dot off: so it gets one.
+    data = data.replace(b"\n.", b"\n..").replace(b"\r\n..", b"\r\n.").replace(b"\r.", b"\r..")
+    return data.replace(CRLF, b"\n").replace(b"\r", b"\n").replace(b"\n", CRLF)

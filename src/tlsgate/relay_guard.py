@@ -1,0 +1,62 @@
+"""
+The open-relay guard at work: a backend that relays for strangers who come from our address gets no client.
+
+At start every backend that is to be guarded is asked before anything listens. One that could not be asked then is asked
+when it first answers a probe, and so is one that a reload brings.
+"""
+
+from collections.abc import Set as AbstractSet
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+
+from tlsgate.assembly import Assembly
+from tlsgate.config import Backend, Config, ConfigError
+from tlsgate.net.dialler import Question, Target
+from tlsgate.operator.guard import Answer, Finding, Outcome, ask, guard, guarded, own_name
+
+START_TIMEOUT_SECONDS = 15.0
+
+
+def refuse_open_relays(config: Config) -> frozenset[str]:
+    """
+    Ask all backends that must be asked; return the endpoints of those that have answered, and do not relay.
+
+    Raises:
+        ConfigError: One relays for strangers.
+    """
+    findings = guard(config, START_TIMEOUT_SECONDS)
+    relays = tuple(str(finding) for finding in findings if finding.outcome is Outcome.RELAYS)
+    if relays:
+        raise ConfigError(relays)
+    return frozenset(finding.endpoint for finding in findings if finding.outcome is not Outcome.UNREACHABLE)
+
+
+def watch_open_relays(assembly: Assembly, cleared: AbstractSet[str]) -> None:
+    """
+    Have every guarded backend whose endpoint is not *cleared* asked before it gets a client.
+    """
+    assembly.cleared.update(cleared)
+    for group in assembly.config.backends:
+        if not guarded(group):
+            continue
+        dialler = assembly.diallers[group.name]
+        ehlo_name = assembly.config.hostname or own_name()
+        for number, target in enumerate(dialler.pool.keys):
+            if target.name not in cleared:
+                at = f"{group.at or 'backend'}.endpoints[{number}]"
+                dialler.distrust(target, _question(assembly, group, target, at, ehlo_name))
+
+
+def _question(assembly: Assembly, group: Backend, target: Target, at: str, ehlo_name: str) -> Question:
+    def ask_it() -> "Deferred[str | None]":
+        # The guard's dialogue blocks; it is short, and rare.
+        return deferToThread(ask, target.name, group, ehlo_name, START_TIMEOUT_SECONDS).addCallback(judge)
+
+    def judge(answer: Answer) -> str | None:
+        finding = Finding(at, target.name, answer)
+        if finding.outcome is Outcome.REFUSES:
+            assembly.cleared.add(target.name)
+        return str(finding) if finding.outcome in {Outcome.RELAYS, Outcome.UNREACHABLE} else None
+
+    return ask_it
