@@ -115,6 +115,10 @@ class GateService(MultiService):
                 return
             for frontend in frontends:
                 frontend.abort()
+            # A session that is cut off ends, and writes its line, in the reactor's next turn.
+            self._reactor.callLater(0, finish, left)
+
+        def finish(left: int) -> None:
             self._witness.record("stopped", {"sessions_cut_off": left})
             self._witness.journal.close()
             stopped.callback(None)

@@ -72,7 +72,6 @@ class TestClient:
                 assert client.codes() == [250]
             assert_ends(w, client, 300, SILENT)
 
-
     def test_a_command_that_trickles_in_has_five_minutes_as_a_whole(self) -> None:
         with world() as w:
             client = w.inside()

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from attrs import evolve
 
 from tests.net.memory import READ_OCTETS
 from tests.net.world import BACKEND_PORT, Backend, Client, World, world
@@ -202,31 +201,28 @@ class TestBackPressure:
         with world() as w:
             client = w.inside().send(TRANSACTION).send(b"DATA\r\n")
             w.backend.end.room = 0
-            message = b"".join(b"%d\r\n" % number for number in range(60_000))
+            message = b"".join(b"%d\r\n" % number for number in range(25_000))
             client.push(message + b".\r\n")
-            for _ in range(1_000):
+            for _ in range(200):
                 w.backend.end.room += 1_000
                 w.settle()
             client._hear()
             assert w.backend.legacy.messages == [message[:-2]]
             assert client.codes()[-1] == 250
 
-    @pytest.mark.parametrize("command", [b"NOOP\r\n", b"EHLO x\r\n"])
     @pytest.mark.parametrize("tls", [True, False], ids=["inside TLS", "in plaintext"])
-    def test_a_client_that_reads_nothing_is_not_read_from(self, command: bytes, *, tls: bool) -> None:
+    def test_a_client_that_reads_nothing_is_not_read_from(self, *, tls: bool) -> None:
+        """Every command is answered by more octets than it has: the answers lie in the client's buffer."""
         with world("required" if tls else "offered") as w:
             client = w.inside() if tls else w.connect().send(b"EHLO x\r\n")
+            client.heard()
             client.end.room = 0
-            client.push(command * 400_000)
+            client.push(b"NOOP\r\n" * 80_000)
             w.settle()
-            # Every one is answered by more octets than it has: what was answered lies in the client's buffer.
-            assert len(client.end.sending) > len(command) * 400_000 - 1_000_000
-            assert len(w.backend.heard) < 1_000_000
+            assert len(client.end.sending) > 480_000 - self.HELD_MAX
             client.end.room = 1 << 40
             w.settle()
-            client.heard()
-            assert not client.end.sending
-            assert client.send(b"RSET\r\n").heard() == b"250 OK to RSET\r\n"
+            assert client.codes() == [250] * 80_000
 
     def test_one_that_only_gets_refusals_is_not_read_from_either(self) -> None:
         with world(limits="commands_before_tls_max = 100000\nerrors_max = 100000") as w:
@@ -479,5 +475,3 @@ def test_a_journal_line_for_each_session_that_was_cut_off() -> None:
         w.settle(1)
         assert len(w.records("session")) == 1
 
-
-assert evolve

@@ -17,7 +17,7 @@ from attrs import define, field
 from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address
 
-from tests.net.memory import End, Network
+from tests.net.memory import ROUNDS_MAX, End, Network
 from tests.support.certificates import Authority
 from tests.support.handshake import client_context
 from tests.support.legacy import Legacy
@@ -266,11 +266,16 @@ class World:
 
     def settle(self, seconds: float = 0) -> None:
         """
-        Let *seconds* pass; then let gate and backends talk until they have nothing to say.
+        Let gate and backends talk until they have nothing to say; then let *seconds* pass, and them talk again.
         """
-        self.network.settle(seconds)
-        while self._backends_work():
-            self.network.settle()
+        for passing in (0, seconds) if seconds else (0,):
+            self.network.settle(passing)
+            for _ in range(ROUNDS_MAX):
+                if not self._backends_work():
+                    break
+                self.network.settle()
+            else:
+                raise AssertionError("it goes on and on")
 
     def connect(self, address: str = CLIENT, port: int = 40001) -> Client:
         """

@@ -182,6 +182,30 @@ def test_the_null_sender_and_postmaster_are_accepted(session: Session) -> None:
     assert session.messages()[0].startswith(b"Return-Path: <>\r\nDelivered-To: Postmaster\r\n")
 
 
+@pytest.mark.parametrize(
+    ("recipient", "reply"),
+    [
+        ("b@example.org", b"250 2.1.5 "),
+        ("b@EXAMPLE.org", b"250 2.1.5 "),
+        ('"b@x"@example.org', b"250 2.1.5 "),
+        ("Postmaster", b"250 2.1.5 "),
+        ("postmaster@example.com", b"550 5.7.1 "),
+        ("b@example.com", b"550 5.7.1 "),
+        ("b@sub.example.org", b"550 5.7.1 "),
+        ("b@[192.0.2.1]", b"550 5.7.1 "),
+        ("b", b"550 5.7.1 "),
+        ("b%example.com@example.org", b"250 2.1.5 "),
+        ("@example.org:b@example.com", b"550 5.7.1 "),
+    ],
+)
+def test_a_mailbox_for_some_domains_takes_no_other_mail(tmp_path: Path, recipient: str, reply: bytes) -> None:
+    """
+    5321-25.
+    """
+    session = Session(tmp_path / "Maildir", Bounds(domains=frozenset({"example.org"})))
+    assert answers(session, MAIL + f"RCPT TO:<{recipient}>\r\n".encode()).splitlines()[-1].startswith(reply)
+
+
 def test_an_address_that_is_not_ascii_needs_smtputf8(session: Session) -> None:
     refused = b"553 5.6.7 An address that is not ASCII needs SMTPUTF8\r\n"
     assert answers(session, "MAIL FROM:<é@example.org>\r\n".encode()) == refused

@@ -15,14 +15,15 @@ from tlsgate.smtp.reply import Reply
 ROOT = Path(__file__).parents[2]
 DOCUMENT = "".join(path.read_text() for path in sorted((ROOT / "docs").glob("*.md")))
 REPLIES = {name: value for name, value in vars(reply).items() if isinstance(value, Reply)}
-WRITTEN = re.compile(r'''(?:_record|_journal|\bjournal|\bRecord)\(\s*"([a-z-]+)"''')
+WRITTEN = re.compile(r'(?:witness\.record|self\.record|_record|_journal|\bjournal|\bRecord)\(\s*"([a-z-]+)"')
+SOURCES = {path: path.read_text() for path in (ROOT / "src").rglob("*.py")}
 
 
 def events() -> set[str]:
     """
     Return the events that the sources write to the journal.
     """
-    return {event for path in (ROOT / "src").rglob("*.py") for event in WRITTEN.findall(path.read_text())}
+    return {event for source in SOURCES.values() for event in WRITTEN.findall(source)}
 
 
 @pytest.mark.parametrize("name", REPLIES)
@@ -37,15 +38,16 @@ def test_every_journal_event_is_explained() -> None:
 
 def keys() -> list[tuple[str, str]]:
     """
-    Return the keys of the configuration file, each behind its table's class.
+    Return the keys of the configuration file that the gate goes by, each behind its table's class.
     """
+    used = "".join(source for path, source in SOURCES.items() if not {"config", "operator"} & set(path.parts))
     tables = [value for value in vars(tree).values() if isinstance(value, type) and issubclass(value, tree.Table)]
     return [
         (table.__name__, key)
         for table in tables
         if table is not tree.Config
         for field in attrs.fields(table)
-        if (key := field.metadata.get(tree.KEY, field.name)) is not None
+        if (key := field.metadata.get(tree.KEY, field.name)) is not None and f".{field.name}" in used
     ]
 
 

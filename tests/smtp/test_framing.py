@@ -115,11 +115,13 @@ class TestTake:
         assert buffer.line(100) == b"ef\n"
 
 
-def replies_of(chunks: Iterable[bytes], octets_max: int = 100) -> tuple[list[BackendReply], bool, bool]:
+def replies_of(
+    chunks: Iterable[bytes], octets_max: int = 100, lines_max: int = 50
+) -> tuple[list[BackendReply], bool, bool]:
     """
     Return the replies in *chunks*, whether a part of another is pending, and whether the reader gave up.
     """
-    reader = ReplyReader(octets_max)
+    reader = ReplyReader(octets_max, lines_max)
     replies: list[BackendReply] = []
     for chunk in chunks:
         try:
@@ -209,6 +211,12 @@ class TestReplies:
     def test_the_limit_is_for_one_reply(self) -> None:
         """Any number of replies may come in one piece; each has the whole limit."""
         assert len(ReplyReader(8).feed(b"250 ok\r\n" * 1_000)) == 1_000
+
+    def test_a_reply_of_too_many_lines(self) -> None:
+        """Law 7: lines cost more than their octets; there is a limit for them, too, at every cut, for each reply."""
+        for chunks in cuttings(b"250-a\r\n" * 3 + b"250 b\r\n" + b"250-a\r\n" * 4):
+            replies, _, broken = replies_of(chunks, lines_max=4)
+            assert ([reply.raw for reply in replies], broken) == ([b"250-a\r\n" * 3 + b"250 b\r\n"], True), chunks
 
     def test_the_error_is_short(self) -> None:
         """Law 7: what the journal gets of rubbish is bounded."""

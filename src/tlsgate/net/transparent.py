@@ -96,7 +96,7 @@ class _TransparentConnector(Connector):
         ours = normalized(ip_address(self.transport.getHost().host))
         if ours == self.source:
             return super().buildProtocol(addr)
-        self.cancelTimeout()  # type: ignore[no-untyped-call]
+        self.cancelTimeout()
         self.factory.clientConnectionFailed(
             self, Failure(error.ConnectError(string=f"the connection came from {ours}, not from {self.source}"))
         )

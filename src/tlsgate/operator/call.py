@@ -11,7 +11,7 @@ from typing import Literal
 
 from attrs import define, field, frozen
 
-from tlsgate.config import BUILT_IN_LEVELS, Backend
+from tlsgate.config import Backend
 from tlsgate.config.endpoints import backend_host
 from tlsgate.operator.wire import Address, CallError, Wire
 from tlsgate.policy.facts import TlsFacts
@@ -55,11 +55,7 @@ class Manner:
         trust = None
         if group.tls != "none":
             try:
-                trust = BackendTrust(
-                    group.tls_name or backend_host(endpoint) or "",
-                    group.tls_ca,
-                    legacy=group.tls_level is not None and group.tls_level not in BUILT_IN_LEVELS,
-                )
+                trust = BackendTrust(group.tls_name or backend_host(endpoint) or "", group.tls_ca)
             except CertificateError as error:
                 raise CallError("; ".join(error.problems)) from error
             except ValueError as error:

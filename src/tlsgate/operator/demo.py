@@ -19,12 +19,14 @@ from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.internet.task import react
 
 from tlsgate.operator.child import Gate, GateError, Reactor
-from tlsgate.operator.mailbox import MailboxFactory
+from tlsgate.operator.dialogue import Bounds
+from tlsgate.operator.mailbox import MailboxFactory, Settings
 from tlsgate.operator.maildir import Maildir, Stored
 from tlsgate.operator.selfsigned import Pair, pair_in
 from tlsgate.smtp.reply import printable
 
 HOST = "127.0.0.1"
+DOMAINS = frozenset({"example.org", "localhost"})
 LEVELS = {
     "offered": "TLS is offered, plaintext is accepted",
     "required": "no mail without TLS",
@@ -96,7 +98,7 @@ class Demo:
         """
         maildir = Maildir(self._plan.folder / "Maildir", "localhost", lambda: datetime.now(UTC))
         maildir.prepare()
-        factory = MailboxFactory(maildir, reactor, self._tell_stored)
+        factory = MailboxFactory(maildir, reactor, self._tell_stored, Settings(Bounds(DOMAINS)))
         mailbox_port = cast(IPv4Address, reactor.listenTCP(0, factory, interface=HOST).getHost()).port
         gate = Gate(self._gate_options(mailbox_port), self._plan.folder / "gate.log")
         gate.start()
@@ -138,6 +140,7 @@ class Demo:
         self._say(f"  listening  {HOST}:{plan.port} (STARTTLS), {HOST}:{plan.tls_port} (implicit TLS)")
         self._say(f"  level      {plan.level}: {LEVELS[plan.level]}")
         self._say(f"  backend    {HOST}:{mailbox_port}, the embedded mailbox, which knows no TLS")
+        self._say(f"             and keeps mail for {' and '.join(sorted(DOMAINS))}")
         self._say(f"  mail       {maildir.folder / 'new'}")
         self._say(f"  journal    {gate.log}")
         self._say("\nSend a mail from another terminal; without s.starttls(...) it meets the level:", "bold")

@@ -1,8 +1,8 @@
 """
 What the mailbox says: octets of a client in, replies out, messages into the Maildir.
 
-It accepts mail for everybody and relays none. It speaks ESMTP (RFC 5321) with the extensions of a modern server, but
-neither TLS nor AUTH: it is what tlsgate is made to stand before.
+It keeps mail for its domains, or for everybody, and relays none. It speaks ESMTP (RFC 5321) with the extensions of a
+modern server, but neither TLS nor AUTH: it is what tlsgate is made to stand before.
 """
 
 import re
@@ -23,7 +23,7 @@ START_INPUT = Reply(354, "", "Start mail input; end with <CRLF>.<CRLF>")
 SENDER_OK = Reply(250, "2.1.0", "Sender OK")
 RECIPIENT_OK = Reply(250, "2.1.5", "Recipient OK")
 HELP = Reply(214, "2.0.0", "See RFC 5321")
-CANNOT_VERIFY = Reply(252, "2.0.0", "Cannot VRFY, but will accept mail for anybody")  # RFC 5321 section 3.5.3
+CANNOT_VERIFY = Reply(252, "2.0.0", "Cannot VRFY, but will try to deliver")  # RFC 5321 section 3.5.3
 NAME_MISSING = Reply(501, "5.5.4", "Syntax error: a host name is needed")
 NO_ARGUMENT = Reply(501, "5.5.4", "Syntax error: no argument is allowed")
 PARAMETER_INVALID = Reply(501, "5.5.4", "Syntax error in a parameter")
@@ -33,12 +33,13 @@ EHLO_FIRST = Reply(503, "5.5.1", "Send EHLO first")
 NESTED_MAIL = Reply(503, "5.5.1", "A mail transaction is in progress")
 MAIL_FIRST = Reply(503, "5.5.1", "Send MAIL first")
 RECIPIENT_FIRST = Reply(503, "5.5.1", "Send RCPT first")
+RELAYING_DENIED = Reply(550, "5.7.1", "Relaying denied: not a domain of this mailbox")  # RFC 5321 section 7.9
 CHUNKS_BEGUN = Reply(503, "5.5.1", "The message has begun with BDAT")  # RFC 3030 section 2
 NEEDS_SMTPUTF8 = Reply(553, "5.6.7", "An address that is not ASCII needs SMTPUTF8")  # RFC 6531 section 3.5
 TOO_BIG = Reply(552, "5.3.4", "Message too big")  # RFC 1870 section 6
 TOO_MANY_RECIPIENTS = Reply(452, "4.5.3", "Too many recipients")  # RFC 5321 section 4.5.3.1.10
 
-_PARAMETERS = re.compile(rb"[^<]*<(?:[^<>\"\\]|\"(?:[^\"\\]|\\.)*\"|\\.)*>(.*)")
+_BRACKETED = re.compile(rb"[A-Za-z]+: *<(?:[^<>\"\\]|\"(?:[^\"\\]|\\.)*\"|\\.)*>(.*)")
 _SIZE = re.compile(rb"SIZE=([0-9]{1,20})")
 _BODY = re.compile(rb"BODY=(?:7BIT|8BITMIME)")
 
@@ -46,8 +47,10 @@ _BODY = re.compile(rb"BODY=(?:7BIT|8BITMIME)")
 @frozen
 class Bounds:
     """
-    What a session may ask for.
+    What a session may ask for. *domains*, in lower case, have their mail kept here; none means all.
     """
+
+    domains: frozenset[str] = frozenset()
 
     message_octets_max: int = 64 * 1024 * 1024
     recipients_max: int = 1000  # at least 100: RFC 5321 section 4.5.3.1.8
@@ -87,8 +90,7 @@ class Dialogue:
         replies = []
         while not self.closing and (answer := self._next()) is not None:
             replies.append(answer)
-            if answer.startswith(b"5"):
-                self._errors += 1
+            self._errors += answer.startswith(b"5")
             if self._errors > self._bounds.errors_max:
                 replies.append(self.close(reply.TOO_MANY_ERRORS))
         return b"".join(replies)
@@ -188,14 +190,25 @@ class Dialogue:
         recipient = _address(rcpt, b"TO:")
         if not recipient:
             return reply.PATH_INVALID
-        if _parameters(rcpt):
+        fault = self._recipient_fault(recipient, _parameters(rcpt), transaction)
+        if fault is None:
+            transaction.recipients.append(recipient)
+        return fault or RECIPIENT_OK
+
+    def _recipient_fault(self, recipient: str, parameters: list[bytes], transaction: Transaction) -> Reply | None:
+        """
+        Return why *recipient* cannot be one of the transaction's, if so.
+        """
+        if parameters:
             return PARAMETER_UNKNOWN
         if not transaction.may_name(recipient):
             return NEEDS_SMTPUTF8
-        if len(transaction.recipients) >= self._bounds.recipients_max:
-            return TOO_MANY_RECIPIENTS
-        transaction.recipients.append(recipient)
-        return RECIPIENT_OK
+        _, at, domain = recipient.rpartition("@")
+        # Postmaster needs no domain (RFC 5321 section 4.5.1), and nobody else may go without.
+        ours = domain.lower() in self._bounds.domains if at else recipient.lower() == "postmaster"
+        if self._bounds.domains and not ours:
+            return RELAYING_DENIED
+        return TOO_MANY_RECIPIENTS if len(transaction.recipients) >= self._bounds.recipients_max else None
 
     def _data(self, data: Command) -> Reply:
         if data.argument:
@@ -253,14 +266,15 @@ def _address(line: Command, keyword: bytes) -> str | None:
     """
     Return the mailbox behind *keyword*, `None` if there is none.
     """
-    return command.mailbox(line.argument) if line.argument.upper().startswith(keyword) else None
+    well_formed = line.argument.upper().startswith(keyword) and _BRACKETED.fullmatch(line.argument)
+    return command.mailbox(line.argument) if well_formed else None
 
 
 def _parameters(line: Command) -> list[bytes]:
     """
     Return the parameters behind the path of MAIL or RCPT (RFC 5321 section 4.1.1.11), in upper case.
     """
-    match = _PARAMETERS.fullmatch(line.argument)
+    match = _BRACKETED.fullmatch(line.argument)
     return [] if match is None else match[1].upper().split()
 
 

@@ -63,7 +63,7 @@ class _Examination:
     endpoint: str
     group: Backend
     ehlo_name: str
-    level: Level
+    level: Level | None
     timeout_seconds: float
     greeting_names: tuple[str, ...]
 
@@ -97,11 +97,11 @@ class _Examination:
 
     def _on_the_way(self, call: Call) -> Iterator[Remark]:
         if call.tls is not None:
-            verdict = self.level.judge(call.tls)
-            if verdict.sufficient:
-                yield ok(self.at, f"TLS is verified: {_negotiated(call.tls)}")
+            unmet = "" if self.level is None else self.level.judge(call.tls).reason
+            if unmet:
+                yield fault(self.at, f"TLS is verified, and does not suffice: {unmet}")
             else:
-                yield fault(self.at, f"TLS is verified, and does not suffice: {verdict.reason}")
+                yield ok(self.at, f"TLS is verified: {_negotiated(call.tls)}")
         elif "STARTTLS" in call.keywords and self.group.tls == "none":
             yield ok(self.at, "offers STARTTLS, which is not used (backend.tls) and not shown to clients")
         if call.xclient:
@@ -137,11 +137,10 @@ class _Examination:
         return ""
 
 
-def _level(group: Backend, tables: Mapping[str, LevelTable]) -> Level:
-    name = group.tls_level or "strong"
-    if name in BUILT_IN:
-        return BUILT_IN[name]
-    table = tables[name]
+def _level(group: Backend, tables: Mapping[str, LevelTable]) -> Level | None:
+    if group.tls_level is None or group.tls_level in BUILT_IN:
+        return BUILT_IN.get(group.tls_level or "")
+    table = tables[group.tls_level]
     return Level(
         table.name,
         Tls.REQUIRED,

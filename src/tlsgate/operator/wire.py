@@ -14,7 +14,7 @@ from typing import Protocol
 from attrs import define, field, frozen
 from OpenSSL import SSL
 
-from tlsgate.config.endpoints import split
+from tlsgate.config.endpoints import backend_address, split
 from tlsgate.policy.facts import TlsFacts
 from tlsgate.tls.client import BackendTlsError, BackendTrust
 
@@ -118,10 +118,9 @@ def places(endpoint: str) -> list[Place]:
     kind, unnamed, named = split(endpoint)
     if kind == "unix":
         return [Place(socket.AF_UNIX, named["path"] if "path" in named else unnamed[0])]
-    values = [*([named["host"]] if "host" in named else []), *unnamed, *([named["port"]] if "port" in named else [])]
-    host, port = values
+    host, port = backend_address(endpoint)
     try:
-        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise CallError(f"{host} has no address: {_phrase(error)}") from error
     come_from = named.get("bindAddress")

@@ -35,6 +35,8 @@ class Outcome(Enum):
     In order of gravity.
     """
 
+    __hash__ = object.__hash__  # it is looked up for every command
+
     PASS = "let through"  # noqa: S105  # not a password
     WOULD_REFUSE = "let through, though the level is not met: it is only audited"
     DEFER = "refuse for now, with a 4xx reply"

@@ -51,8 +51,12 @@ class Gatekeeper:
     decision: Decision = field(init=False)
     records: list[Record] = field(factory=list)
     _plaintext_noted: bool = False
+    _uses_sender: bool = field(init=False)
+    _uses_recipient: bool = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._uses_sender = self._rulebook.uses_sender(self.circumstances.listener)
+        self._uses_recipient = self._rulebook.uses_recipient(self.circumstances.listener)
         self._decide()
 
     def _decide(self) -> None:
@@ -125,9 +129,11 @@ class Gatekeeper:
         """
         Return the refusal of a MAIL command, `None` to let it through. *mailbox* is `None` if it could not be told.
         """
+        if not self._uses_sender:
+            return None
         if mailbox is None:
             self.circumstances = evolve(self.circumstances, sender=None, recipient=None)
-            return reply.PATH_INVALID if self._rulebook.uses_sender(self.circumstances.listener) else None
+            return reply.PATH_INVALID
         self.circumstances = evolve(self.circumstances, sender=mailbox, recipient=None)
         return self._stage("sender", self._rulebook.sender(self.circumstances, self.tls))
 
@@ -141,8 +147,10 @@ class Gatekeeper:
         """
         Return the refusal of a RCPT command, `None` to let it through. *mailbox* is `None` if it could not be told.
         """
+        if not self._uses_recipient:
+            return None
         if mailbox is None:
-            return reply.PATH_INVALID if self._rulebook.uses_recipient(self.circumstances.listener) else None
+            return reply.PATH_INVALID
         circumstances = evolve(self.circumstances, recipient=mailbox)
         return self._stage("recipient", self._rulebook.recipient(circumstances, self.tls))
 

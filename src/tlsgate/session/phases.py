@@ -1,5 +1,7 @@
 """
 The words for where a session stands.
+
+They are looked up at every step, so they hash by identity, in C; Enum's own hash is a Python function of the name.
 """
 
 from enum import Enum
@@ -9,6 +11,8 @@ class Phase(Enum):
     """
     What the next octets from the client are.
     """
+
+    __hash__ = object.__hash__
 
     COMMANDS = "command lines"
     HELD = "unknown until the backend has answered"
@@ -25,6 +29,8 @@ class Leg(Enum):
     How far the connection to the backend is.
     """
 
+    __hash__ = object.__hash__
+
     NONE = "not dialled, or given up"
     DIALLING = "dialled, not greeted yet"
     READY = "greeted"
@@ -35,6 +41,8 @@ class Waiting(Enum):
     """
     Whom the session waits for, and so whose silence ends it.
     """
+
+    __hash__ = object.__hash__
 
     CLIENT = "the next command, or message data"
     BACKEND = "the backend's greeting or reply"

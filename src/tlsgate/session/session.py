@@ -273,6 +273,8 @@ class Session(Commands):
         """
         Stop reading a client who sends ahead of what can be judged, and bound what it has sent.
         """
+        if not self._input and not self._paused:
+            return
         bounds = self.terms.bounds
         full = self.leg is Leg.DIALLING or len(self._talk.expectations) >= bounds.pipeline_max
         blocked = self.phase is Phase.HELD or (self.phase is Phase.COMMANDS and full)

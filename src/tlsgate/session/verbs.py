@@ -12,6 +12,8 @@ class What(Enum):
     What the backend's reply to a forwarded command will mean.
     """
 
+    __hash__ = object.__hash__  # as in `phases`
+
     RELAYED = "nothing to us"
     RESETTING = "2yz: there is no mail transaction any more"
     EHLO = "2yz: the backend's keywords"

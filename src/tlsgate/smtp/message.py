@@ -96,6 +96,6 @@ def _normalized(data: bytes) -> bytes:
     Return *data* with every newline made CRLF, and the text that it stands for unchanged.
     """
     data = _LONE_DOT.sub(CRLF + b"..", data)
-    # A dot behind a bare newline was text; now that it starts a line, the receiver will take one dot off: so it gets one.
+    # A dot behind a bare newline was text; now it starts a line, and the receiver will take one off: so it gets one.
     data = data.replace(b"\n.", b"\n..").replace(b"\r\n..", b"\r\n.").replace(b"\r.", b"\r..")
     return data.replace(CRLF, b"\n").replace(b"\r", b"\n").replace(b"\n", CRLF)

@@ -1,0 +1,167 @@
+"""
+The trace line before a message: once, in front of everything, for DATA and for BDAT.
+"""
+
+from datetime import UTC, datetime
+
+from tests.session.preludes import DATA, MODERN, TRANSACTION
+from tests.support.dialogue import play, play_once
+from tests.support.stage import SESSION_ID, terms
+from tlsgate.session.state import Terms
+
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
+LINE = (
+    play_once(terms(trace_clock=lambda: NOW), MODERN + TRANSACTION)
+    .client(b"DATA\r\n")
+    .backend(b"354 go\r\n")
+    .backends[-1]
+)
+LINE = LINE.partition(b"DATA\r\n")[2]
+WRITTEN = LINE.decode().replace("\r", r"\r").replace("\n", r"\n")
+
+
+def traced() -> Terms:
+    """
+    Return the terms of a session whose messages get a trace line.
+    """
+    return terms(trace_clock=lambda: NOW)
+
+
+def test_what_is_measured_here() -> None:
+    """5321-17, 8314-05: it is a Received field with the name the client gave, its TLS, and the session's id."""
+    assert LINE.startswith(b"Received: from client.example ")
+    assert LINE.endswith(b"\r\n")
+    assert b"TLS_AES_256_GCM_SHA384" in LINE
+    assert SESSION_ID.encode() in LINE
+
+
+def test_data() -> None:
+    """It stands before the message, which is not touched, at every cut."""
+    play(
+        traced(),
+        rf"""
+        client  > MAIL FROM:<a@example.org>
+        backend < MAIL FROM:<a@example.org>
+        backend > 250 sender ok
+        client  < 250 sender ok
+        client  > DATA
+        client  > Subject: x
+        client  > .
+        backend < DATA
+        backend > 354 go
+        client  < 354 go
+        backend << {WRITTEN}
+        backend < Subject: x
+        backend < .
+        backend > 250 queued
+        client  < 250 queued
+        """,
+        after=MODERN,
+    )
+
+
+def test_each_message_has_one() -> None:
+    """The second message of a session has one of its own."""
+    play(
+        traced(),
+        rf"""
+        client  > DATA
+        backend < DATA
+        backend > 354 go
+        client  < 354 go
+        backend << {WRITTEN}
+        client  > .
+        backend < .
+        backend > 250 queued
+        client  < 250 queued
+        """,
+        after=MODERN
+        + TRANSACTION
+        + rf"""
+        client  > DATA
+        backend < DATA
+        backend > 354 go
+        client  < 354 go
+        backend << {WRITTEN}
+        client  > .
+        backend < .
+        backend > 250 queued
+        client  < 250 queued
+        """
+        + TRANSACTION,
+    )
+
+
+def test_a_refused_data() -> None:
+    """Without a 354 there is no message, and no line."""
+    play(
+        traced(),
+        """
+        client  > DATA
+        backend < DATA
+        backend > 554 no
+        client  < 554 no
+        """,
+        after=MODERN + TRANSACTION,
+    )
+
+
+def test_chunks() -> None:
+    """3030-03: it becomes a part of the first chunk, whose size grows; the others, and what they hold, stay as they are."""
+    play(
+        traced(),
+        rf"""
+        client  > BDAT 3
+        client >> abc
+        client  > BDAT 4 last
+        client >> defg
+        backend < BDAT {len(LINE) + 3}
+        backend << {WRITTEN}abc
+        backend < BDAT 4 last
+        backend << defg
+        backend > 250 three
+        backend > 250 queued
+        client  < 250 three
+        client  < 250 queued
+        """,
+        after=MODERN + TRANSACTION,
+    )
+
+
+def test_a_message_in_one_chunk() -> None:
+    """3030-03: a first chunk that is the last one, too, and one that is empty."""
+    for octets in ("", "abc"):
+        play(
+            traced(),
+            rf"""
+            client >> BDAT {len(octets)} LAST\r\n{octets}
+            backend << BDAT {len(LINE) + len(octets)} LAST\r\n{WRITTEN}{octets}
+            backend > 250 queued
+            client  < 250 queued
+            """,
+            after=MODERN + TRANSACTION,
+        )
+
+
+def test_after_a_reset() -> None:
+    """A message that was given up in the middle takes its line with it: the next one has its own."""
+    play(
+        traced(),
+        rf"""
+        client >> RSET\r\nBDAT 1 LAST\r\nb
+        backend << RSET\r\nBDAT {len(LINE) + 1} LAST\r\n{WRITTEN}b
+        """,
+        after=MODERN
+        + TRANSACTION
+        + rf"""
+        client >> BDAT 1\r\na
+        backend << BDAT {len(LINE) + 1}\r\n{WRITTEN}a
+        backend > 250 one
+        client  < 250 one
+        """,
+    )
+
+
+def test_none() -> None:
+    """Without a clock there is no line: the gate is not there."""
+    play(terms(), "client > .\nbackend < .\n", after=MODERN + DATA)
