@@ -474,4 +474,3 @@ def test_a_journal_line_for_each_session_that_was_cut_off() -> None:
         w.settle(8)
         w.settle(1)
         assert len(w.records("session")) == 1
-

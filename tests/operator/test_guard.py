@@ -91,7 +91,8 @@ class TestQuestion:
         [
             "450 4.2.0 Greylisted, try again later",
             "451 4.7.1 Greylisting in action",
-            "450 4.1.2 Recipient address rejected: Domain not found",
+            "450 4.1.2 <relay-check@example.com>: Recipient address rejected: Domain not found",
+            "450 4.2.0 RELAY-CHECK is greylisted",
             "556 5.1.10 Recipient address rejected: Domain example.com does not accept mail (nullMX)",
             "550 5.1.8 Sender address rejected: Domain not found",
             "550 5.7.27 Sender address rejected: Domain example.net does not accept mail (nullMX)",

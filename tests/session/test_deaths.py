@@ -53,8 +53,8 @@ class Mortal(World):
     A world in which octets are counted, and something happens when they are used up.
     """
 
-    from_backend_octets: int = 1_000_000
-    from_client_octets: int = 1_000_000
+    from_backend_octets: int = 0
+    from_client_octets: int = 0
 
     def step(self) -> bool:
         """
@@ -72,12 +72,19 @@ class Mortal(World):
         return piece
 
 
-def live(session: str, backend: str, **octets: int) -> Mortal:
+NO_LIMIT = 1_000_000
+
+
+def live(
+    session: str, backend: str, *, from_backend_octets: int = NO_LIMIT, from_client_octets: int = NO_LIMIT
+) -> Mortal:
     """
-    Return the world in which *session* ran before *backend* until the *octets* were used up.
+    Return the world in which *session* ran before *backend* until so many octets of one of them were used up.
     """
     world = begin(SESSIONS[session], BACKENDS[backend], Random(0), pipelining=True)
-    mortal = Mortal(world.stage, world.client, world.backend, world.rng, **octets)
+    mortal = Mortal(world.stage, world.client, world.backend, world.rng)
+    mortal.from_backend_octets = from_backend_octets
+    mortal.from_client_octets = from_client_octets
     mortal.backend.choose = lambda codes: 334 if 334 in codes else codes[0]
     mortal.run()
     return mortal

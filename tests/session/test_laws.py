@@ -6,6 +6,7 @@ The seven laws of the session, each in dialogues; every dialogue also runs byte 
 
 import pytest
 
+from tests.policy.samples import TLS13
 from tests.session.preludes import (
     DATA,
     GREETED,
@@ -571,7 +572,7 @@ class TestNothingBeforeTlsCountsAfterIt:
         """3207-14: the EHLO name given in plaintext is not known inside TLS."""
         stage = play_once(terms(), STARTED)
         assert stage.session.summary()["helo"] == "client.example"
-        stage.handshake(stage_tls())
+        stage.handshake(TLS13)
         assert stage.session.summary()["helo"] is None
 
     def test_inside_tls_there_is_no_second_starttls(self) -> None:
@@ -586,12 +587,6 @@ class TestNothingBeforeTlsCountsAfterIt:
             """,
             after=MODERN,
         )
-
-
-def stage_tls():  # noqa: ANN201
-    from tests.policy.samples import TLS13
-
-    return TLS13
 
 
 class TestNoCommandBeforeTheLevelIsMet:
@@ -887,7 +882,7 @@ class TestNoDeliveryThatTheBackendDidNotConfirm:
             backend > 250 ok
             client  < 421 4.4.2 The mail server broke the protocol
             close
-            hangup
+            drop
             """,
             after=MODERN + TRANSACTION,
         )

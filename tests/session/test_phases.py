@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -51,68 +52,70 @@ NOOPS = """
     backend < NOOP 2
 """
 
+# What it is called, the level, changes to the terms, the dialogue that leads there, and the phase that it leads to.
+BEGINNINGS: list[tuple[str, str, dict[str, Any], str, Phase]] = [
+    ("TLS demanded", "required", {}, GREETED, Phase.COMMANDS),
+    ("TLS demanded, swallowing a chunk", "required", {}, GREETED + "client >> BDAT 10\\r\\n123\n", Phase.CHUNK),
+    ("handshaking, dialling", "strong", {}, STARTED, Phase.DISCARDED),
+    ("handshaking, backend there", "strong", {}, STARTED + "backend > 220 x\n", Phase.DISCARDED),
+    ("handshaking, no backend", "strong", {}, STARTED + "backend lost\n", Phase.DISCARDED),
+    ("handshaking, implicit TLS", "strong", {"implicit": True}, "dial\n", Phase.DISCARDED),
+    ("dialling", "required", {}, STARTED + TLS + "\n", Phase.COMMANDS),
+    ("dialling, implicit TLS", "required", {"implicit": True}, "dial\n" + TLS + "\n", Phase.COMMANDS),
+    ("dialling, TLS offered", "offered", {}, "dial\n", Phase.COMMANDS),
+    ("greeted, TLS offered", "offered", {}, OFFERED, Phase.COMMANDS),
+    ("commands, TLS offered", "offered", {}, OFFERED_EHLO + TRANSACTION, Phase.COMMANDS),
+    (
+        "STARTTLS waits",
+        "offered",
+        {},
+        OFFERED_EHLO + "client > NOOP\nclient > STARTTLS\nbackend < NOOP\n",
+        Phase.DISCARDED,
+    ),
+    ("greeted inside TLS", "required", {}, INSIDE, Phase.COMMANDS),
+    ("commands", "required", {}, MODERN, Phase.COMMANDS),
+    ("commands, old backend", "required", {}, OLD, Phase.COMMANDS),
+    ("commands under way", "required", {}, MODERN + NOOPS, Phase.COMMANDS),
+    ("transaction", "required", {}, MODERN + TRANSACTION, Phase.COMMANDS),
+    ("held by EHLO", "required", {}, INSIDE + "client > EHLO x\nbackend < EHLO x\n", Phase.HELD),
+    (
+        "held by HELO",
+        "required",
+        {},
+        INSIDE + "client > EHLO x\nbackend < EHLO x\nbackend > 500 what\nbackend < HELO x\n",
+        Phase.HELD,
+    ),
+    ("EHLO waits", "required", {}, MODERN + "client > NOOP\nclient > EHLO x\nbackend < NOOP\n", Phase.HELD),
+    ("held by DATA", "required", {}, MODERN + TRANSACTION + "client > DATA\nbackend < DATA\n", Phase.HELD),
+    ("message", "required", {}, MODERN + DATA + "client >> a\nbackend << a\n", Phase.MESSAGE),
+    (
+        "message to be rejected",
+        "required",
+        {"bare_newlines": BareNewlines.REJECT},
+        MODERN + DATA + "client >> a\\nb\ndrop\n",
+        Phase.MESSAGE,
+    ),
+    ("message sent", "required", {}, MODERN + DATA + "client > .\nbackend < .\n", Phase.COMMANDS),
+    ("message sent to an old backend", "required", {}, OLD + DATA + "client > .\nbackend < .\n", Phase.HELD),
+    ("chunk", "required", {}, MODERN + TRANSACTION + CHUNK, Phase.CHUNK),
+    ("chunk swallowed", "required", {}, OLD + TRANSACTION + "client >> BDAT 10\\r\\n123\n", Phase.CHUNK),
+    ("held by AUTH", "required", {}, MODERN + AUTH, Phase.HELD),
+    ("SASL", "required", {}, MODERN + AUTH + "backend > 334 x\nclient < 334 x\n", Phase.SASL),
+    ("held by QUIT", "required", {}, MODERN + "client > QUIT\nbackend < QUIT\n", Phase.HELD),
+    ("refusing", "strong", {}, STARTED + WEAK_TLS + "\ndrop\n", Phase.REFUSING),
+    (
+        "refusing, swallowing a chunk",
+        "strong",
+        {},
+        STARTED + WEAK_TLS + "\ndrop\nclient >> BDAT 10 LAST\\r\\n123\n",
+        Phase.CHUNK,
+    ),
+    ("refusing, no backend", "required", {}, STARTED + TLS + "\nbackend lost\n", Phase.REFUSING),
+    ("ended", "required", {}, GREETED + "client > QUIT\nclient < 221 2.0.0 ...\nclose\n", Phase.ENDED),
+]
 PHASES: dict[str, tuple[Callable[[], Stage], Phase]] = {
     name: (partial(play_once, terms(level, bounds=SMALL, **changes), script), phase)
-    for name, level, changes, script, phase in [
-        ("TLS demanded", "required", {}, GREETED, Phase.COMMANDS),
-        ("TLS demanded, swallowing a chunk", "required", {}, GREETED + "client >> BDAT 10\\r\\n123\n", Phase.CHUNK),
-        ("handshaking, dialling", "strong", {}, STARTED, Phase.DISCARDED),
-        ("handshaking, backend there", "strong", {}, STARTED + "backend > 220 x\n", Phase.DISCARDED),
-        ("handshaking, no backend", "strong", {}, STARTED + "backend lost\n", Phase.DISCARDED),
-        ("handshaking, implicit TLS", "strong", {"implicit": True}, "dial\n", Phase.DISCARDED),
-        ("dialling", "required", {}, STARTED + TLS + "\n", Phase.COMMANDS),
-        ("dialling, implicit TLS", "required", {"implicit": True}, "dial\n" + TLS + "\n", Phase.COMMANDS),
-        ("dialling, TLS offered", "offered", {}, "dial\n", Phase.COMMANDS),
-        ("greeted, TLS offered", "offered", {}, OFFERED, Phase.COMMANDS),
-        ("commands, TLS offered", "offered", {}, OFFERED_EHLO + TRANSACTION, Phase.COMMANDS),
-        (
-            "STARTTLS waits",
-            "offered",
-            {},
-            OFFERED_EHLO + "client > NOOP\nclient > STARTTLS\nbackend < NOOP\n",
-            Phase.DISCARDED,
-        ),
-        ("greeted inside TLS", "required", {}, INSIDE, Phase.COMMANDS),
-        ("commands", "required", {}, MODERN, Phase.COMMANDS),
-        ("commands, old backend", "required", {}, OLD, Phase.COMMANDS),
-        ("commands under way", "required", {}, MODERN + NOOPS, Phase.COMMANDS),
-        ("transaction", "required", {}, MODERN + TRANSACTION, Phase.COMMANDS),
-        ("held by EHLO", "required", {}, INSIDE + "client > EHLO x\nbackend < EHLO x\n", Phase.HELD),
-        (
-            "held by HELO",
-            "required",
-            {},
-            INSIDE + "client > EHLO x\nbackend < EHLO x\nbackend > 500 what\nbackend < HELO x\n",
-            Phase.HELD,
-        ),
-        ("EHLO waits", "required", {}, MODERN + "client > NOOP\nclient > EHLO x\nbackend < NOOP\n", Phase.HELD),
-        ("held by DATA", "required", {}, MODERN + TRANSACTION + "client > DATA\nbackend < DATA\n", Phase.HELD),
-        ("message", "required", {}, MODERN + DATA + "client >> a\nbackend << a\n", Phase.MESSAGE),
-        (
-            "message to be rejected",
-            "required",
-            {"bare_newlines": BareNewlines.REJECT},
-            MODERN + DATA + "client >> a\\nb\nbackend >> \ndrop\n".replace("backend >> \n", ""),
-            Phase.MESSAGE,
-        ),
-        ("message sent", "required", {}, MODERN + DATA + "client > .\nbackend < .\n", Phase.COMMANDS),
-        ("message sent to an old backend", "required", {}, OLD + DATA + "client > .\nbackend < .\n", Phase.HELD),
-        ("chunk", "required", {}, MODERN + TRANSACTION + CHUNK, Phase.CHUNK),
-        ("chunk swallowed", "required", {}, OLD + TRANSACTION + "client >> BDAT 10\\r\\n123\n", Phase.CHUNK),
-        ("held by AUTH", "required", {}, MODERN + AUTH, Phase.HELD),
-        ("SASL", "required", {}, MODERN + AUTH + "backend > 334 x\nclient < 334 x\n", Phase.SASL),
-        ("held by QUIT", "required", {}, MODERN + "client > QUIT\nbackend < QUIT\n", Phase.HELD),
-        ("refusing", "strong", {}, STARTED + WEAK_TLS + "\ndrop\n", Phase.REFUSING),
-        (
-            "refusing, swallowing a chunk",
-            "strong",
-            {},
-            STARTED + WEAK_TLS + "\ndrop\nclient >> BDAT 10 LAST\\r\\n123\n",
-            Phase.CHUNK,
-        ),
-        ("refusing, no backend", "required", {}, STARTED + TLS + "\nbackend lost\n", Phase.REFUSING),
-        ("ended", "required", {}, GREETED + "client > QUIT\nclient < 221 2.0.0 ...\nclose\n", Phase.ENDED),
-    ]
+    for name, level, changes, script, phase in BEGINNINGS
 }
 
 ARGUMENTS = {

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from tests.policy.samples import TLS13
 from tests.session.preludes import GREETED
-from tests.session.test_phases import EVENTS, PHASES
+from tests.session.test_phases import EVENTS, FROM_BACKEND, FROM_CLIENT, PHASES, backend_says
+from tests.support.cuts import at
 from tests.support.dialogue import play_once
 from tests.support.model import MARK, Item, ModelBackend, ModelClient
 from tests.support.stage import Stage, terms
@@ -253,3 +254,29 @@ def test_any_octets(beginning: str, pieces: list[tuple[bool, bytes]]) -> None:
             stage.client(octets)
         elif stage.leg == "up":
             stage.backend(octets)
+
+
+# STARTTLS in plaintext is the one command after which it matters what has arrived already.
+CUTTABLE = sorted(name for name, (build, _) in PHASES.items() if build().tls is not None and not build().closed)
+
+
+@given(
+    st.sampled_from(CUTTABLE),
+    st.lists(st.sampled_from(FROM_CLIENT), max_size=8).map(b"".join),
+    st.lists(st.sampled_from(FROM_BACKEND[:-1]), max_size=6),
+    st.lists(st.integers(0, 10_000), max_size=8),
+    st.lists(st.integers(0, 10_000), max_size=3),
+)
+def test_any_cut(beginning: str, sent: bytes, answers: list[bytes], cuts: list[int], answer_cuts: list[int]) -> None:
+    """All laws: whatever the client says, and whatever it is answered, how the octets were cut makes no difference."""
+    whole, cut = PHASES[beginning][0](), PHASES[beginning][0]()
+    whole.client(sent)
+    cut.client(*at(sent, cuts))
+    assert (whole.said, whole.backends) == (cut.said, cut.backends)
+    for answer in answers:
+        backend_says(answer, whole)
+        if cut.leg == "up":
+            cut.backend(*at(answer, answer_cuts))
+        else:
+            backend_says(answer, cut)
+        assert (whole.said, whole.backends, whole.closed) == (cut.said, cut.backends, cut.closed), answer

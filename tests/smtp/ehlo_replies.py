@@ -8,6 +8,10 @@ from attrs import field, frozen
 
 
 def _texts(joined: bytes) -> list[bytes]:
+    return joined.split(b"|")
+
+
+def _shown(joined: bytes) -> list[bytes]:
     return joined.split(b"|") if joined else []
 
 
@@ -18,8 +22,8 @@ class Recorded:
     """
 
     server: str
-    texts: list[bytes] = field(converter=lambda joined: joined.split(b"|"))
-    shown: list[bytes] = field(converter=_texts)
+    texts: list[bytes] = field(converter=_texts)
+    shown: list[bytes] = field(converter=_shown)
 
 
 RECORDED = [

@@ -51,7 +51,7 @@ _ADDRESS_UNKNOWN = Failed(replies.BACKEND_UNREACHABLE, "the client's address is 
 _OURSELVES = ip_address("127.0.0.1")
 
 
-@frozen
+@frozen(eq=False)
 class Target:
     """
     One backend of a group: its endpoint string, the endpoint to reach it for a client (`None`: for ourselves), and how

@@ -9,6 +9,7 @@ import re
 
 from attrs import define
 
+from tlsgate.session.actions import StartTls
 from tlsgate.session.expectations import Awaited, Then
 from tlsgate.session.inflow import Inflow
 from tlsgate.session.phases import Leg, Phase
@@ -16,7 +17,7 @@ from tlsgate.session.verbs import VERBS, What, verb
 from tlsgate.smtp import reply as replies
 from tlsgate.smtp.command import Command, chunk, mailbox, parse
 from tlsgate.smtp.extensions import ehlo_reply, mechanism_usable
-from tlsgate.smtp.framing import OVERLONG
+from tlsgate.smtp.framing import OVERLONG, InputBuffer
 from tlsgate.smtp.reply import Reply
 
 _GREETINGS = frozenset({b"EHLO", b"HELO"})
@@ -53,7 +54,10 @@ class Commands(Inflow):
             return True
         # What follows a broken BDAT is a chunk that nobody will take.
         self._reset_needed = self._reset_needed or beginning.startswith(b"BDAT")
-        self._own(replies.LINE_TOO_LONG if overlong else replies.LINE_INVALID)
+        if not overlong:
+            self._own(replies.LINE_INVALID)
+        else:
+            self._own(replies.SASL_LINE_TOO_LONG if beginning == b"AUTH " else replies.LINE_TOO_LONG)
         return True
 
     def _on_command(self, command: Command) -> None:
@@ -155,6 +159,20 @@ class Commands(Inflow):
         else:
             self.phase = Phase.DISCARDED
             self._talk.own(replies.READY_FOR_TLS, Then.START_TLS)
+
+    def _begin_tls(self) -> None:
+        """
+        Start the handshake. Nothing said in plaintext may be known inside TLS (RFC 3207 section 4.2): the backend gets
+        a fresh connection, the input a fresh buffer.
+        """
+        self._talk.tls_due = False
+        self._abandon_transaction()
+        self._hang_up()
+        self.authenticated = self._esmtp = self._smtputf8 = False
+        self._input = InputBuffer()
+        self._handshaking = True
+        self._talk.last(StartTls())
+        self._dial()
 
     def _read_discarded(self) -> bool:
         """

@@ -69,11 +69,11 @@ class Expectations:
         first = self._queue[0] if self._queue else None
         return first if isinstance(first, Awaited) else None
 
-    def awaits(self, what: What) -> bool:
+    def awaits(self, *whats: What) -> bool:
         """
-        Return whether such a reply is among those that the backend owes.
+        Return whether a reply to one of these is among those that the backend owes.
         """
-        return any(isinstance(entry, Awaited) and entry.what is what for entry in self._queue)
+        return any(isinstance(entry, Awaited) and entry.what in whats for entry in self._queue)
 
     def replace_head(self, awaited: Awaited) -> None:
         """

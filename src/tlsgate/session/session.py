@@ -24,13 +24,13 @@ from collections.abc import Callable, Mapping
 from attrs import define
 
 from tlsgate.policy.facts import TlsFacts
-from tlsgate.session.actions import Action, PauseClient, Record, ResumeClient, StartTls
+from tlsgate.session.actions import Action, PauseClient, Record, ResumeClient
 from tlsgate.session.commands import Commands
 from tlsgate.session.gatekeeper import tls_fields
 from tlsgate.session.phases import Leg, Phase, Waiting
 from tlsgate.session.verbs import What
 from tlsgate.smtp import reply as replies
-from tlsgate.smtp.framing import InputBuffer, ReplyError
+from tlsgate.smtp.framing import ReplyError
 from tlsgate.smtp.reply import BackendReply, Reply
 
 
@@ -91,6 +91,8 @@ class Session(Commands):
         """
         The client's handshake is done: decide, and say so, before anything else (RFC 3207 section 4.1).
         """
+        if self._talk.ended:
+            return []
         self._handshaking = False
         self.phase = Phase.COMMANDS
         self._gate.handshake_done(facts)
@@ -250,20 +252,6 @@ class Session(Commands):
         """
         self.leg = Leg.FAILED
         return self._settle()
-
-    def _begin_tls(self) -> None:
-        """
-        Start the handshake. Nothing said in plaintext may be known inside TLS (RFC 3207 section 4.2): the backend gets
-        a fresh connection, the input a fresh buffer.
-        """
-        self._talk.tls_due = False
-        self._abandon_transaction()
-        self._hang_up()
-        self.authenticated = False
-        self._input = InputBuffer()
-        self._handshaking = True
-        self._talk.last(StartTls())
-        self._dial()
 
     def _idle(self) -> bool:
         resting = self.phase in {Phase.COMMANDS, Phase.REFUSING} and self.leg is not Leg.DIALLING

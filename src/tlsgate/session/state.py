@@ -16,6 +16,7 @@ from tlsgate.session.expectations import Then
 from tlsgate.session.gatekeeper import Gatekeeper
 from tlsgate.session.phases import Leg, Phase
 from tlsgate.session.transaction import Transaction
+from tlsgate.session.verbs import What
 from tlsgate.smtp import reply as replies
 from tlsgate.smtp.command import Command
 from tlsgate.smtp.framing import InputBuffer, ReplyReader
@@ -46,6 +47,10 @@ class Terms:
     requiretls: bool = False
     trace_clock: Callable[[], datetime] | None = None
     bounds: Bounds = field(factory=Bounds)
+
+
+_NO_COMMANDS = frozenset({Phase.MESSAGE, Phase.CHUNK, Phase.SASL})
+_DECIDING = (What.DATA, What.AUTH)
 
 
 @define
@@ -96,10 +101,12 @@ class State:
 
     def _hang_up(self) -> None:
         """
-        Give the backend up, if there is one; half a message must not look like a whole one to it.
+        Give the backend up, if there is one; politely only where it reads commands. Half a message must not look like a
+        whole one to it, nor our QUIT like message data, or like the answer in an AUTH exchange.
         """
         if self.leg in {Leg.DIALLING, Leg.READY}:
-            politely = self.leg is Leg.READY and self.phase not in {Phase.MESSAGE, Phase.CHUNK}
+            elsewhere = self.phase in _NO_COMMANDS or self._talk.expectations.awaits(*_DECIDING)
+            politely = self.leg is Leg.READY and not elsewhere
             if politely and not self._quit:
                 self._talk.to_backend(b"QUIT\r\n")
             self._talk.hang_up(politely=politely)
@@ -118,6 +125,7 @@ class State:
         End the session with a 421, at once; without a word while a handshake runs, as nobody could read it.
         """
         self._abandon_transaction()
+        self._hang_up()
         if self._handshaking:
             self._talk.close()
         else:

@@ -1,0 +1,431 @@
+"""
+TLS toward the backend: verified, at the level demanded, or nothing of the client's is said at all.
+"""
+
+import socket
+import socketserver
+import ssl
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import pytest
+from attrs import define, evolve, field, frozen
+
+from tests.integration import messages
+from tests.integration.configured import ConfiguredGate, configured
+from tests.integration.gate import Identity
+from tests.integration.messages import RECIPIENT, SENDER, stuffed
+from tests.integration.mailserver import DOMAIN
+from tests.integration.postfix import Postfix
+from tests.integration.processes import free_port, private_folder, wait_until
+from tests.integration.wire import CLIENT_NAME, Reply, Wire
+from tests.support.certificates import CLIENT_AUTH, DAY, NOW, Authority, Issued, pem, self_signed
+
+SESSION_SECONDS = 10.0
+NAME = "backend.example"
+REQUIRETLS = (b"PIPELINING", b"8BITMIME", b"REQUIRETLS")
+# What a probe of the gate's own may say to a backend in plaintext, and no client's command looks like.
+OUR_OWN = {b"EHLO gate.example", b"STARTTLS", b"QUIT"}
+
+Start = Literal["none", "starttls", "implicit"]
+
+CONFIG = """
+hostname = "gate.example"
+
+[[listener]]
+name = "mx"
+endpoint = "tcp:{port}:interface=127.0.0.1"
+{listener}
+
+[tls]
+certificates = [{{ chain = "{identity.certificate}", key = "{identity.key}" }}]
+reload_seconds = 0
+
+[backend]
+{backend}
+
+{rest}
+"""
+
+
+def config(identity: Identity, port: int, backend: str, *, listener: str = "", rest: str = "") -> str:
+    """
+    Return a configuration; *backend*, *listener* are lines of those tables, *rest* is whole tables.
+    """
+    return CONFIG.format(identity=identity, port=port, backend=backend, listener=listener, rest=rest)
+
+
+@define
+class Heard:
+    """
+    One connection to a scripted backend: the lines it heard in plaintext, and inside TLS; the messages it took; why
+    its handshake failed; whether it is over.
+    """
+
+    peer: Any
+    plain: list[bytes] = field(factory=list)
+    inside: list[bytes] = field(factory=list)
+    messages: list[bytes] = field(factory=list)
+    version: str | None = None
+    fault: str = ""
+    over: threading.Event = field(factory=threading.Event)
+
+    @property
+    def lines(self) -> list[bytes]:
+        return self.plain + self.inside
+
+
+@frozen
+class Part:
+    """
+    What a scripted backend does.
+
+    *answers*: verb -> reply, `None` to hang up instead. *keywords* are offered beside STARTTLS. *injected* comes in one
+    piece with the 220 to STARTTLS, in plaintext.
+    """
+
+    start: Start = "none"
+    context: ssl.SSLContext | None = None
+    greeting: bytes = b"220 scripted.example ESMTP\r\n"
+    keywords: tuple[bytes, ...] = (b"PIPELINING", b"8BITMIME", b"CHUNKING")
+    answers: Mapping[bytes, bytes | None] = field(factory=dict)
+    injected: bytes = b""
+
+
+class _Session(socketserver.BaseRequestHandler):
+    server: "_Server | _UnixServer"
+
+    def handle(self) -> None:
+        self.heard = Heard(self.client_address)
+        self.part = self.server.part
+        self.chunks = b""
+        self.server.connections.append(self.heard)
+        self.request.settimeout(SESSION_SECONDS)
+        try:
+            if self.part.start == "implicit":
+                self._handshake()
+            self._serve()
+        except OSError as error:
+            self.heard.fault = str(error)
+        finally:
+            self.request.close()
+            self.heard.over.set()
+
+    def _handshake(self) -> None:
+        assert self.part.context is not None
+        self.request = self.part.context.wrap_socket(self.request, server_side=True)
+        self.heard.version = self.request.version()
+
+    def _serve(self) -> None:
+        self.request.sendall(self.part.greeting)
+        while True:
+            lines = self.request.makefile("rb", buffering=65536)
+            if not self._dialogue(lines):
+                return
+            self._handshake()
+
+    def _dialogue(self, lines: Any) -> bool:
+        """
+        Answer line by line; return whether a handshake comes next.
+        """
+        while line := lines.readline(65536):
+            command = line.rstrip(b"\r\n")
+            (self.heard.inside if self.heard.version else self.heard.plain).append(command)
+            verb = command[:4].upper()
+            answer = self.part.answers.get(verb, self._usual(verb))
+            if answer is None:
+                return False
+            starts = verb == b"STAR" and answer.startswith(b"220")
+            if verb == b"BDAT":
+                self._chunk(lines, command)
+            self.request.sendall(answer + (self.part.injected if starts else b""))
+            if verb == b"DATA" and answer.startswith(b"354"):
+                self._message(lines)
+            if starts or verb == b"QUIT":
+                return starts
+        return False
+
+    def _usual(self, verb: bytes) -> bytes:
+        offered = self.part.start == "starttls" and not self.heard.version
+        keywords = [b"scripted.example", *self.part.keywords, *([b"STARTTLS"] if offered else [])]
+        return {
+            b"EHLO": b"".join(b"250-" + word + b"\r\n" for word in keywords[:-1]) + b"250 " + keywords[-1] + b"\r\n",
+            b"DATA": b"354 Go ahead\r\n",
+            b"STAR": b"220 Go ahead\r\n" if offered else b"502 No\r\n",
+            b"QUIT": b"221 Bye\r\n",
+        }.get(verb, b"250 OK\r\n")
+
+    def _chunk(self, lines: Any, command: bytes) -> None:
+        words = command.split()
+        self.chunks += lines.read(int(words[1]))
+        if len(words) > 2:
+            self.heard.messages.append(self.chunks)
+            self.chunks = b""
+
+    def _message(self, lines: Any) -> None:
+        taken = b""
+        while (line := lines.readline(65536)) != b".\r\n":
+            assert line
+            taken += line
+        self.heard.messages.append(taken)
+        self.request.sendall(b"250 Taken\r\n")
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
+    part: Part
+    connections: list[Heard]
+
+
+class _UnixServer(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    part: Part
+    connections: list[Heard]
+
+
+@define
+class Scripted:
+    """
+    A backend that plays its *part*, from the beginning of its context to the end: on *path* if it is given, else on
+    loopback.
+    """
+
+    part: Part = field(factory=Part)
+    path: Path | None = None
+    port: int = 0
+    _server: _Server | _UnixServer = field(init=False)
+
+    def __enter__(self) -> Self:
+        if self.path is None:
+            self._server = _Server(("127.0.0.1", self.port), _Session)
+            self.port = self._server.server_address[1]
+        else:
+            self._server = _UnixServer(str(self.path), _Session)
+        self.play(self.part)
+        self._server.connections = []
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def play(self, part: Part) -> None:
+        """
+        Play another part, with connections from now on.
+        """
+        self.part = self._server.part = part
+
+    @property
+    def endpoint(self) -> str:
+        """
+        How the gate's configuration names it.
+        """
+        return f"tcp:127.0.0.1:{self.port}" if self.path is None else f"unix:{self.path}"
+
+    def heard(self, since: int = 0) -> list[Heard]:
+        """
+        Return the connections but for the first *since*, when they are over.
+        """
+        news = self._server.connections[since:]
+        for one in news:
+            assert one.over.wait(SESSION_SECONDS), f"still open after {one.lines}"
+        return news
+
+    def wait(self, count: int) -> list[Heard]:
+        """
+        Return the connections when there are *count*, and they are over.
+        """
+        wait_until(lambda: len(self._server.connections) >= count, SESSION_SECONDS, lambda: "nobody has called")
+        return self.heard()
+
+
+ROOT = Authority.root("Backend root", number=110)
+STRANGER = Authority.root("Another root", number=111)
+
+
+def context(issued: Issued, folder: Path, most: ssl.TLSVersion | None = None, ciphers: str = "") -> ssl.SSLContext:
+    """
+    Return the server side of a TLS that shows that certificate, of version *most* at most.
+    """
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    files = issued.write(folder, "shown")
+    made.load_cert_chain(files.chain, files.key)
+    if ciphers:
+        made.set_ciphers(ciphers)
+    with warnings.catch_warnings():
+        # Old versions are deprecated, and the point here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        made.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        made.maximum_version = most or ssl.TLSVersion.MAXIMUM_SUPPORTED
+    return made
+
+
+CERTIFICATES = {
+    "another name": (ROOT.issue("other.example"), "certificate is for another name"),
+    "a name in the subject only": (ROOT.issue(common_name=NAME), "certificate has no usable name"),
+    "expired": (ROOT.issue(NAME, not_before=NOW - 9 * DAY, not_after=NOW - DAY), "certificate has expired"),
+    "of tomorrow": (ROOT.issue(NAME, not_before=NOW + DAY), "certificate is not yet valid"),
+    "self-signed": (self_signed(NAME), "self-signed certificate"),
+    "of another authority": (STRANGER.issue(NAME), "unable to get local issuer certificate"),
+    "for clients only": (ROOT.issue(NAME, usage=CLIENT_AUTH), "unsuitable certificate purpose"),
+}
+GOOD = ROOT.issue(NAME)
+
+
+@define
+class Leg:
+    """
+    A gate, and behind it a scripted backend whose TLS is in order until it is told otherwise.
+    """
+
+    gate: ConfiguredGate
+    backend: Scripted
+    good: Part
+    port: int
+
+    def refuses(self, part: Part) -> tuple[list[Heard], str]:
+        """
+        Have the backend play *part*, and a client meet it: the client must get 451 4.7.5.
+
+        Returns:
+            What the backend heard of this, and the reason in the journal.
+        """
+        self.backend.play(self.good)
+        self.gate.wait_until(lambda _: self._up(), "listening")
+        calls, failures = len(self.backend.heard()), len(self.gate.journal("backend-failed"))
+        self.backend.play(part)
+        with Wire(self.gate.route(self.port, "starttls")) as wire:
+            assert wire.reply().code == 220
+            assert wire.command(f"EHLO {CLIENT_NAME}").code == 250
+            assert wire.command("STARTTLS").code == 220
+            wire.handshake()
+            # A reply to EHLO has no enhanced code (RFC 2034 section 4).
+            assert wire.command(f"EHLO {CLIENT_NAME}") == Reply(451, ("No secure connection to the mail server",))
+            for command in (f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{RECIPIENT}>", "DATA"):
+                refused = wire.command(command)
+                assert (refused.code, refused.lines[0][:5]) == (451, "4.7.5"), refused
+            wire.quit()
+        reason: str = self.gate.wait_for(failures + 1, "backend-failed")[failures]["reason"]
+        return self.backend.heard(calls), reason
+
+    def _up(self) -> bool:
+        return len(self.gate.journal("backend-up")) == len(self.gate.journal("backend-down"))
+
+
+@contextmanager
+def leg(identity: Identity, folder: Path, start: Start, keys: str = "") -> Iterator[Leg]:
+    """
+    Have a gate that demands a TLS that starts so, before such a backend.
+    """
+    trusted = folder / "root.pem"
+    trusted.write_bytes(pem(ROOT.certificate))
+    good = Part(start, context(GOOD, folder))
+    with Scripted(good) as backend:
+        port = free_port()
+        lines = f"""
+            endpoints = ["{backend.endpoint}"]
+            tls = "{start}"
+            tls_ca = "{trusted}"
+            tls_name = "{NAME}"
+            accept_open_relay = true
+            probe_seconds = 0
+            {keys}
+        """
+        with configured(folder, config(identity, port, lines), identity.authority) as gate:
+            yield Leg(gate, backend, good, port)
+
+
+@pytest.fixture(scope="module", params=["starttls", "implicit"])
+def strict(
+    request: pytest.FixtureRequest, identity: Identity, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Leg]:
+    """
+    Each way to start TLS in turn, with the level `strong`.
+    """
+    with leg(identity, tmp_path_factory.mktemp("strict"), request.param, 'tls_level = "strong"') as made:
+        yield made
+
+
+def only_ours(heard: list[Heard]) -> bool:
+    """
+    Whether there was a connection, and none on which more was said than what the gate itself says to get to TLS.
+    """
+    return bool(heard) and all(set(one.plain) <= OUR_OWN and set(one.inside) <= {b"QUIT"} for one in heard)
+
+
+@pytest.mark.parametrize("which", CERTIFICATES)
+def test_a_backend_that_does_not_prove_who_it_is_hears_nothing(strict: Leg, tmp_path: Path, which: str) -> None:
+    """
+    7817-01: whatever is wrong with the certificate, the handshake ends, and nothing is said in plaintext instead.
+    """
+    shown, reason = CERTIFICATES[which]
+    heard, told = strict.refuses(evolve(strict.good, context=context(shown, tmp_path)))
+    assert only_ours(heard)
+    assert all(one.fault for one in heard), heard
+    assert reason in told
+
+
+def test_a_backend_with_an_old_tls_hears_nothing(strict: Leg, tmp_path: Path) -> None:
+    """
+    9325-01: TLS 1.0 and 1.1 are not negotiated.
+    """
+    for old in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+        part = evolve(strict.good, context=context(GOOD, tmp_path, old, "ALL:@SECLEVEL=0"))
+        heard, _ = strict.refuses(part)
+        assert only_ours(heard)
+        assert all(one.fault for one in heard), heard
+
+
+def test_a_backend_below_the_level_gets_quit_at_once(strict: Leg, tmp_path: Path) -> None:
+    """
+    3207-11: the handshake is a good one, and so is the certificate, but not the cipher.
+    """
+    weak = context(GOOD, tmp_path, ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0")
+    [heard], reason = strict.refuses(evolve(strict.good, context=weak))
+    assert heard.version == "TLSv1.2"
+    assert set(heard.plain) <= OUR_OWN
+    assert heard.inside == [b"QUIT"]
+    assert "has no AEAD" in reason
+
+
+def test_a_backend_that_speaks_no_tls_hears_nothing(strict: Leg) -> None:
+    """
+    No STARTTLS to be had, or plaintext where TLS should be: not an occasion to go on in plaintext.
+    """
+    heard, _ = strict.refuses(Part("none"))
+    assert only_ours(heard)
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (Part("starttls", answers={b"STAR": b"454 4.7.0 Not now\r\n"}), "answered STARTTLS with 454 4.7.0 Not now"),
+        (Part("starttls", answers={b"STAR": b"250 Sure\r\n"}), "answered STARTTLS with 250 Sure"),
+        (Part("starttls", answers={b"STAR": None}), "while the reply to STARTTLS was awaited"),
+        (Part("starttls", answers={b"EHLO": b"502 What?\r\n"}), "answered EHLO with 502 What?"),
+        (Part("starttls", injected=b"250-x\r\n250 AUTH PLAIN\r\n"), "octets nobody asked for"),
+    ],
+    ids=["454", "250", "hangs up", "no EHLO", "injects"],
+)
+def test_a_backend_that_does_not_start_tls_hears_nothing(
+    identity: Identity, tmp_path: Path, part: Part, reason: str
+) -> None:
+    """
+    What is injected behind the 220 in plaintext ends the connection, too: it could only be meant to be taken for
+    something said inside TLS (RFC 3207 section 4.2).
+    """
+    with leg(identity, tmp_path, "starttls") as opportunistic:
+        heard, told = opportunistic.refuses(evolve(part, context=opportunistic.good.context))
+        assert only_ours(heard)
+        assert not any(one.inside for one in heard)
+        assert reason in told

@@ -1,0 +1,366 @@
+"""
+The service as `twistd` starts it: the command line, what it says of a configuration it cannot use, how it ends.
+"""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import time
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import define
+
+from tests.support.certificates import Authority, self_signed
+
+ROOT = Path(__file__).parent.parent
+TWISTD = Path(sys.executable).with_name("twistd")
+SECONDS = 20.0
+OPTIONS = ["config", "level", "client-address", "hostname", "listen", "listen-tls", "backend", "certificate", "key"]
+
+
+def run(
+    folder: Path, *arguments: str, twistd: Path = TWISTD, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """
+    Run `twistd tlsgate` in *folder* until it ends by itself.
+    """
+    command = [str(twistd), "--nodaemon", "--pidfile=", "tlsgate", *arguments]
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False, env=environment
+    )
+
+
+def said_at(port: int) -> bytes:
+    """
+    Return what whoever listens on *port* says first; empty if nobody does.
+    """
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            return client.recv(1000)
+    except OSError:
+        return b""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@define
+class Running:
+    """
+    A gate that runs, with what it says in a file.
+    """
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    port: int
+
+    def said(self) -> str:
+        return self.log.read_text()
+
+    def await_greeting(self) -> bytes:
+        deadline = time.monotonic() + SECONDS
+        while not (greeting := said_at(self.port)):
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+        return greeting
+
+    def await_words(self, words: str) -> None:
+        deadline = time.monotonic() + SECONDS
+        while words not in self.said():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(SECONDS)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """
+    A folder with a certificate in it.
+    """
+    Authority.root().issue("mx.example.org").write(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def backend() -> Iterator[int]:
+    """
+    The port of something that accepts connections, and never says a word.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def start(folder: Path, backend: int) -> Iterator["Starter"]:
+    starter = Starter(folder, backend, [])
+    yield starter
+    for process in starter.started:
+        if process.poll() is None:
+            process.kill()
+            process.wait(SECONDS)
+
+
+@define
+class Starter:
+    folder: Path
+    backend: int
+    started: list[subprocess.Popen[bytes]]
+
+    def short(self, port: int) -> list[str]:
+        """
+        Return the shortest command line that makes a gate of level `required`.
+        """
+        return [
+            *["--listen", f"tcp:{port}:interface=127.0.0.1", "--backend", f"tcp:127.0.0.1:{self.backend}"],
+            *["--certificate", "mx.pem", "--key", "mx.key", "--hostname", "mx.example.org"],
+        ]
+
+    def __call__(self, *arguments: str, port: int) -> Running:
+        log = self.folder / "log"
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                [str(TWISTD), "--nodaemon", "--pidfile=", "tlsgate", *arguments],
+                cwd=self.folder, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        self.started.append(process)
+        return Running(process, log, port)
+
+
+def assert_refused(ended: subprocess.CompletedProcess[str], *problems: str) -> None:
+    """
+    It has said every one of *problems*, each on a line of its own, and ended with status 1 and no traceback.
+    """
+    assert ended.returncode == 1, ended
+    assert "Traceback" not in ended.stdout + ended.stderr
+    lines = [line for line in ended.stderr.splitlines() if line.startswith("tlsgate: ")]
+    assert len(lines) == len(problems), ended.stderr
+    for problem in problems:
+        assert any(problem in line for line in lines), ended.stderr
+
+
+class TestCommandLine:
+    def test_help_lists_every_option(self, folder: Path) -> None:
+        ended = run(folder, "--help")
+        assert ended.returncode == 0
+        for option in OPTIONS:
+            assert re.search(rf"--{option}[ =]", ended.stdout), option
+
+    def test_help_lists_no_option_that_is_not_tested_here(self, folder: Path) -> None:
+        found = set(re.findall(r"^ .*?--([a-z-]+)", run(folder, "--help").stdout, re.MULTILINE))
+        assert found - {"help", "version"} == set(OPTIONS)
+
+    def test_twistd_lists_the_plugin(self, folder: Path) -> None:
+        ended = subprocess.run([str(TWISTD), "--help"], cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+        assert re.search(r"^ +tlsgate ", ended.stdout, re.MULTILINE)
+
+    def test_version(self, folder: Path) -> None:
+        ended = run(folder, "--version")
+        assert ended.returncode == 0
+        assert re.fullmatch(r"tlsgate [0-9.]+\S*\n", ended.stdout)
+
+    @pytest.mark.parametrize(
+        ("arguments", "problem"),
+        [
+            ([], "--backend"),
+            (["--backend", "tcp:127.0.0.1:25", "--level", "strict"], "--level"),
+            (["--backend", "tcp:127.0.0.1:25", "--certificate", "mx.pem"], "--key"),
+            (["--backend", "tcp:127.0.0.1:25", "--config", "x.toml"], "--config"),
+            (["--config", "missing.toml"], "missing.toml: No such file"),
+            (["--backend", "nonsense:1", "--certificate", "mx.pem", "--key", "mx.key"], "--backend"),
+        ],
+        ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+    )
+    def test_what_cannot_be_used_is_said(self, folder: Path, arguments: list[str], problem: str) -> None:
+        ended = run(folder, *arguments)
+        assert ended.returncode == 1, ended
+        assert "Traceback" not in ended.stdout + ended.stderr
+        assert re.search(rf"^tlsgate: .*{re.escape(problem)}", ended.stderr, re.MULTILINE), ended.stderr
+
+    def test_an_unknown_option(self, folder: Path) -> None:
+        ended = run(folder, "--listne", "tcp:25")
+        assert ended.returncode == 1
+        assert "Traceback" not in ended.stdout + ended.stderr
+        assert "listne" in ended.stdout + ended.stderr
+
+
+class TestConfiguration:
+    def test_all_faults_of_a_file_are_told_at_once(self, folder: Path) -> None:
+        (folder / "gate.toml").write_text(
+            """
+            hostnam = "mx.example.org"
+            [[listener]]
+            endpoint = "tcp:25"
+            level = "strict"
+            [backend]
+            endpoints = []
+            [limits]
+            sessions = 0
+            """
+        )
+        assert_refused(
+            run(folder, "--config", "gate.toml"),
+            *["hostnam", "listener[0].level", "backend.endpoints", "limits.sessions", "tls.certificates"],
+        )
+
+    @pytest.mark.parametrize("fault", ["missing", "of another key", "expired", "empty", "no certificate"])
+    def test_a_certificate_that_cannot_be_used(self, folder: Path, fault: str) -> None:
+        match fault:
+            case "missing":
+                (folder / "mx.pem").unlink()
+            case "of another key":
+                (folder / "mx.key").write_bytes(self_signed("mx.example.org", number=7).key_pem)
+            case "expired":
+                from tests.support.certificates import DAY, NOW
+
+                Authority.root().issue("mx.example.org", not_before=NOW - 9 * DAY, not_after=NOW - DAY).write(folder)
+            case "empty":
+                (folder / "mx.pem").write_text("")
+            case "no certificate":
+                (folder / "mx.pem").write_text("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
+        arguments = ["--backend", "tcp:127.0.0.1:25", "--certificate", "mx.pem", "--key", "mx.key"]
+        ended = run(folder, *arguments, "--listen", "tcp:0:interface=127.0.0.1")
+        assert_refused(ended, "mx.key" if fault == "of another key" else "mx.pem")
+
+    def test_a_port_in_use(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            arguments = ["--backend", "tcp:127.0.0.1:25", "--certificate", "mx.pem", "--key", "mx.key"]
+            ended = run(folder, *arguments, "--listen", f"tcp:{port}:interface=127.0.0.1")
+        assert ended.returncode == 1
+        assert "Traceback" not in ended.stdout + ended.stderr
+        assert re.search(rf"^tlsgate: .*{port}.*in use", ended.stderr, re.MULTILINE), ended.stderr
+
+
+class TestLife:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_it_serves_and_stops_when_told(self, start: Starter, number: signal.Signals) -> None:
+        """Ended by a signal, twistd dies of that signal in the end, as systemd and shells expect."""
+        port = free_port()
+        gate = start(*start.short(port), port=port)
+        assert gate.await_greeting() == b"220 mx.example.org ESMTP\r\n"
+        assert gate.end(number) in {0, -number}
+        assert said_at(port) == b""
+        assert '"event":"stopped","sessions_cut_off":0' in gate.said()
+        assert "Traceback" not in gate.said()
+
+    def test_it_takes_a_configuration_file(self, start: Starter) -> None:
+        port = free_port()
+        (start.folder / "gate.toml").write_text(
+            f"""
+            hostname = "gate.example.org"
+            [[listener]]
+            endpoint = "tcp:{port}:interface=127.0.0.1"
+            level = "required"
+            [tls]
+            certificates = [{{ chain = "mx.pem", key = "mx.key" }}]
+            [backend]
+            endpoints = ["tcp:127.0.0.1:{start.backend}"]
+            [observe]
+            journal = "./journal"
+            """
+        )
+        gate = start("--config", str(start.folder / "gate.toml"), port=port)
+        assert gate.await_greeting() == b"220 gate.example.org ESMTP\r\n"
+        gate.end()
+        journal = (start.folder / "journal").read_text()
+        assert '"event":"listening"' in journal
+        assert '"event":"session"' in journal
+
+    def test_idle_sessions_are_told_when_it_stops(self, start: Starter) -> None:
+        """5321-05, section 3.8: 421, and then the close."""
+        port = free_port()
+        gate = start(*start.short(port), port=port)
+        gate.await_greeting()
+        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as client:
+            assert client.recv(1000).startswith(b"220")
+            begun = time.monotonic()
+            gate.process.send_signal(signal.SIGTERM)
+            with client.makefile("rb") as wire:
+                assert wire.read() == b"421 4.3.2 Service shutting down, try again later\r\n"
+        assert gate.process.wait(SECONDS) in {0, -signal.SIGTERM}
+        assert time.monotonic() - begun < 5
+
+    def test_hup_reads_the_certificate_again_and_keeps_the_old_one(self, start: Starter) -> None:
+        port = free_port()
+        gate = start(*start.short(port), port=port)
+        gate.await_greeting()
+        (start.folder / "mx.pem").write_text("rubbish")
+        gate.process.send_signal(signal.SIGHUP)
+        gate.await_words("mx.pem")
+        assert gate.await_greeting().startswith(b"220")
+        assert b"STARTTLS" in ehlo(port)
+        Authority.root().issue("mx.example.org").write(start.folder)
+        said = gate.said()
+        gate.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + SECONDS
+        while "reloaded" not in gate.said()[len(said) :]:
+            assert time.monotonic() < deadline, gate.said()
+        assert gate.end() in {0, -signal.SIGTERM}
+        assert "Traceback" not in gate.said()
+
+
+def ehlo(port: int) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as client, client.makefile("rb") as wire:
+        wire.readline()
+        client.sendall(b"EHLO x\r\nQUIT\r\n")
+        return wire.read()
+
+
+class TestInstallation:
+    """`twistd` finds the plugin wherever tlsgate is installed; and from any folder, not only from a checkout."""
+
+    @pytest.mark.parametrize("kind", ["wheel", "editable"])
+    def test_the_plugin_is_found(self, tmp_path: Path, kind: str) -> None:
+        source = tmp_path / "source"
+        source.mkdir()
+        for name in ("pyproject.toml", "README.md", "LICENSE", "src", "twisted"):
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, source / name)
+        home = tmp_path / "venv"
+        venv.create(home, symlinks=True, with_pip=False)
+        python, site = home / "bin" / "python", sysconfig.get_path("purelib", vars={"base": str(home)})
+        self.lend_libraries(Path(site))
+        arguments = ["--editable", str(source)] if kind == "editable" else [str(source)]
+        subprocess.run(
+            [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index",
+             "--no-build-isolation", "--disable-pip-version-check", *arguments],
+            check=True, timeout=120, capture_output=True, env=self.environment(),
+        )  # fmt: skip
+        if kind == "wheel":
+            shutil.rmtree(source)
+        command = [str(python), "-m", "twisted", "--help"]
+        shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=self.environment())
+        assert re.search(r"^ +tlsgate ", shown.stdout, re.MULTILINE), shown.stdout + shown.stderr
+        where = subprocess.run(
+            [str(python), "-c", "import tlsgate.service; print(tlsgate.__file__)"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True, env=self.environment(),
+        )  # fmt: skip
+        assert where.stdout.startswith(str(tmp_path))
+
+    @staticmethod
+    def environment() -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+
+    @staticmethod
+    def lend_libraries(site: Path) -> None:
+        """
+        Let a new environment use the libraries of this one; all but what an editable install of tlsgate has added.
+        """
+        for entry in Path(sysconfig.get_path("purelib")).iterdir():
+            if "tlsgate" not in entry.name and entry.name not in {"pip", "__pycache__"}:
+                (site / entry.name).symlink_to(entry)
