@@ -258,12 +258,16 @@ def test_any_octets(beginning: str, pieces: list[tuple[bool, bytes]]) -> None:
 
 # STARTTLS in plaintext is the one command after which it matters what has arrived already.
 CUTTABLE = sorted(name for name, (build, _) in PHASES.items() if build().tls is not None and not build().closed)
+# A backend that answers twice at once is caught; one that does so in two pieces may have been asked in between.
+SINGLE_ANSWERS = [
+    octets for octets in FROM_BACKEND[:-1] if not octets.endswith(b" b\r\n") or octets.startswith(b"250-a")
+]
 
 
 @given(
     st.sampled_from(CUTTABLE),
     st.lists(st.sampled_from(FROM_CLIENT), max_size=8).map(b"".join),
-    st.lists(st.sampled_from(FROM_BACKEND[:-1]), max_size=6),
+    st.lists(st.sampled_from(SINGLE_ANSWERS), max_size=6),
     st.lists(st.integers(0, 10_000), max_size=8),
     st.lists(st.integers(0, 10_000), max_size=3),
 )
