@@ -18,9 +18,13 @@ from tlsgate.operator.guard import Answer, Finding, Outcome, ask, guard, guarded
 START_TIMEOUT_SECONDS = 15.0
 
 
-def refuse_open_relays(config: Config) -> frozenset[str]:
+def refuse_open_relays(config: Config) -> tuple[frozenset[str], tuple[str, ...]]:
     """
-    Ask all backends that must be asked; return the endpoints of those that have answered, and do not relay.
+    Ask all backends that must be asked.
+
+    Returns:
+        The endpoints of those that have answered, and do not relay as far as they let us know; and what to warn of:
+        those that did not say.
 
     Raises:
         ConfigError: One relays for strangers.
@@ -29,7 +33,8 @@ def refuse_open_relays(config: Config) -> frozenset[str]:
     relays = tuple(str(finding) for finding in findings if finding.outcome is Outcome.RELAYS)
     if relays:
         raise ConfigError(relays)
-    return frozenset(finding.endpoint for finding in findings if finding.outcome is not Outcome.UNREACHABLE)
+    answered = frozenset(finding.endpoint for finding in findings if finding.outcome is not Outcome.UNREACHABLE)
+    return answered, tuple(str(finding) for finding in findings if finding.outcome is Outcome.UNCLEAR)
 
 
 def watch_open_relays(assembly: Assembly, cleared: AbstractSet[str]) -> None:
@@ -41,22 +46,26 @@ def watch_open_relays(assembly: Assembly, cleared: AbstractSet[str]) -> None:
         if not guarded(group):
             continue
         dialler = assembly.diallers[group.name]
-        ehlo_name = assembly.config.hostname or own_name()
         for number, target in enumerate(dialler.pool.keys):
             if target.name not in cleared:
                 at = f"{group.at or 'backend'}.endpoints[{number}]"
-                dialler.distrust(target, _question(assembly, group, target, at, ehlo_name))
+                dialler.distrust(target, _question(assembly, group, target, at))
 
 
-def _question(assembly: Assembly, group: Backend, target: Target, at: str, ehlo_name: str) -> Question:
+def _question(assembly: Assembly, group: Backend, target: Target, at: str) -> Question:
+    ehlo_name = assembly.config.hostname or own_name()
+
     def ask_it() -> "Deferred[str | None]":
         # The guard's dialogue blocks; it is short, and rare.
         return deferToThread(ask, target.name, group, ehlo_name, START_TIMEOUT_SECONDS).addCallback(judge)
 
     def judge(answer: Answer) -> str | None:
         finding = Finding(at, target.name, answer)
-        if finding.outcome is Outcome.REFUSES:
-            assembly.cleared.add(target.name)
-        return str(finding) if finding.outcome in {Outcome.RELAYS, Outcome.UNREACHABLE} else None
+        if finding.outcome in {Outcome.RELAYS, Outcome.UNREACHABLE}:
+            return str(finding)
+        if finding.outcome is Outcome.UNCLEAR:
+            assembly.gate.journal("warning", {"text": str(finding)})
+        assembly.cleared.add(target.name)
+        return None
 
     return ask_it

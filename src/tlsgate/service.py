@@ -28,6 +28,7 @@ from tlsgate.witness import Witness
 __all__ = ["GateService", "Options", "makeService"]
 
 DRAIN_POLL_SECONDS = 0.05
+NO_POSTURE = "observe.posture: this version keeps no posture database; nothing is written to it"
 
 
 class GateService(MultiService):
@@ -50,9 +51,11 @@ class GateService(MultiService):
         outcome = self._assembly.identities.load(self._now())
         if not outcome.changed:
             raise ConfigError(tuple(f"tls: {problem}" for problem in outcome.problems))
-        watch_open_relays(self._assembly, refuse_open_relays(config))
         self._witness.know(config)
-        self._witness.warn((*outcome.warnings, *config.warnings))
+        cleared, doubts = refuse_open_relays(config)
+        watch_open_relays(self._assembly, cleared)
+        posture = () if config.observe.posture is None else (NO_POSTURE,)
+        self._witness.warn((*outcome.warnings, *config.warnings, *doubts, *posture))
         self._witness.metrics.certificates(self._assembly.identities.expiries())
         self._listening: dict[tuple[str, str, str], tuple[Frontend, IService]] = {}
         for listener in config.listeners:

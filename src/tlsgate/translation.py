@@ -188,7 +188,7 @@ def dialler(group: Backend, config: Config, ehlo_name: str, reactor: IReactorTim
         timeouts=timeouts(config.limits),
         journal=journal,
         client_address=ClientAddress(group.client_address),
-        level=None if group.tls_level is None else levels(config)[group.tls_level],
+        level=None if group.tls == "none" else levels(config)[group.tls_level or "strong"],
         received_header=group.received_header,
         keywords=frozenset(word.upper().encode("ascii") for word in group.keywords),
     )

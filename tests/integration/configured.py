@@ -55,8 +55,17 @@ class ConfiguredGate:
         """
         Send HUP.
         """
+        self._signal(signal.SIGHUP)
+
+    def terminate(self) -> None:
+        """
+        Send TERM, and do not wait for what comes of it.
+        """
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
         assert self._daemon._process is not None
-        os.kill(self._daemon._process.pid, signal.SIGHUP)
+        os.kill(self._daemon._process.pid, number)
 
     def reload(self, config: str | None = None) -> Entry:
         """

@@ -2,7 +2,6 @@
 TLS toward the backend: verified, at the level demanded, or nothing of the client's is said at all.
 """
 
-import socket
 import socketserver
 import ssl
 import threading
@@ -20,15 +19,13 @@ from tests.integration import messages
 from tests.integration.configured import ConfiguredGate, configured
 from tests.integration.gate import Identity
 from tests.integration.messages import RECIPIENT, SENDER, stuffed
-from tests.integration.mailserver import DOMAIN
-from tests.integration.postfix import Postfix
-from tests.integration.processes import free_port, private_folder, wait_until
+from tests.integration.processes import free_port, wait_until
 from tests.integration.wire import CLIENT_NAME, Reply, Wire
 from tests.support.certificates import CLIENT_AUTH, DAY, NOW, Authority, Issued, pem, self_signed
 
 SESSION_SECONDS = 10.0
 NAME = "backend.example"
-REQUIRETLS = (b"PIPELINING", b"8BITMIME", b"REQUIRETLS")
+REQUIRETLS = (b"PIPELINING", b"8BITMIME", b"CHUNKING", b"REQUIRETLS")
 # What a probe of the gate's own may say to a backend in plaintext, and no client's command looks like.
 OUR_OWN = {b"EHLO gate.example", b"STARTTLS", b"QUIT"}
 
@@ -293,6 +290,16 @@ class Leg:
     good: Part
     port: int
 
+    def begin_anew(self) -> int:
+        """
+        Have a backend that is up, and was probed once; return how many connections it has had.
+        """
+        self.backend.play(self.good)
+        calls = len(self.backend.heard())
+        # After a reload every backend is held to be up.
+        self.gate.reload()
+        return len(self.backend.wait(calls + 1))
+
     def refuses(self, part: Part) -> tuple[list[Heard], str]:
         """
         Have the backend play *part*, and a client meet it: the client must get 451 4.7.5.
@@ -300,8 +307,7 @@ class Leg:
         Returns:
             What the backend heard of this, and the reason in the journal.
         """
-        self.gate.wait_until(lambda _: self._up(), "listening")
-        calls, failures = len(self.backend.heard()), len(self.gate.journal("backend-failed"))
+        calls, failures = self.begin_anew(), len(self.gate.journal("backend-failed"))
         self.backend.play(part)
         with Wire(self.gate.route(self.port, "starttls")) as wire:
             assert wire.reply().code == 220
@@ -314,24 +320,18 @@ class Leg:
                 refused = wire.command(command)
                 assert (refused.code, refused.lines[0][:5]) == (451, "4.7.5"), refused
             wire.quit()
-        heard = self.backend.heard(calls)
-        # Soon it will be asked whether it is up again.
-        self.backend.play(self.good)
         reason: str = self.gate.wait_for(failures + 1, "backend-failed")[failures]["reason"]
-        return heard, reason
-
-    def _up(self) -> bool:
-        return len(self.gate.journal("backend-up")) == len(self.gate.journal("backend-down"))
+        return self.backend.heard(calls), reason
 
 
 @contextmanager
-def leg(identity: Identity, folder: Path, start: Start, keys: str = "") -> Iterator[Leg]:
+def leg(identity: Identity, folder: Path, start: Start, keys: str = "", level: str = "required") -> Iterator[Leg]:
     """
-    Have a gate that demands a TLS that starts so, before such a backend.
+    Have a gate that demands a TLS that starts so, before such a backend; *level* is demanded of clients.
     """
     trusted = folder / "root.pem"
     trusted.write_bytes(pem(ROOT.certificate))
-    good = Part(start, context(GOOD, folder))
+    good = Part(start, context(GOOD, folder), keywords=REQUIRETLS)
     with Scripted(good) as backend:
         port = free_port()
         lines = f"""
@@ -343,7 +343,9 @@ def leg(identity: Identity, folder: Path, start: Start, keys: str = "") -> Itera
             probe_seconds = 0
             {keys}
         """
-        with configured(folder, config(identity, port, lines), identity.authority) as gate:
+        told = config(identity, port, lines, listener=f'level = "{level}"')
+        with configured(folder, told, identity.authority) as gate:
+            backend.wait(1)
             yield Leg(gate, backend, good, port)
 
 
@@ -424,15 +426,86 @@ def test_a_backend_that_speaks_no_tls_hears_nothing(strict: Leg) -> None:
     ],
     ids=["454", "250", "hangs up", "no EHLO", "injects"],
 )
-def test_a_backend_that_does_not_start_tls_hears_nothing(
-    identity: Identity, tmp_path: Path, part: Part, reason: str
-) -> None:
+@pytest.mark.parametrize("strict", ["starttls"], indirect=True)
+def test_a_backend_that_does_not_start_tls_hears_nothing(strict: Leg, part: Part, reason: str) -> None:
     """
     What is injected behind the 220 in plaintext ends the connection, too: it could only be meant to be taken for
     something said inside TLS (RFC 3207 section 4.2).
     """
-    with leg(identity, tmp_path, "starttls") as opportunistic:
-        heard, told = opportunistic.refuses(evolve(part, context=opportunistic.good.context))
-        assert only_ours(heard)
-        assert not any(one.inside for one in heard)
-        assert reason in told
+    heard, told = strict.refuses(evolve(part, context=strict.good.context))
+    assert only_ours(heard)
+    assert not any(one.inside for one in heard)
+    assert reason in told
+
+
+def send(wire: Wire, sent: bytes, parameters: str = "") -> None:
+    """
+    Send one message, every step acknowledged.
+    """
+    assert wire.command(f"MAIL FROM:<{SENDER}>{parameters}").code == 250
+    assert wire.command(f"RCPT TO:<{RECIPIENT}>").code == 250
+    assert wire.command("DATA").code == 354
+    wire.send(stuffed(sent))
+    assert wire.reply().code == 250
+
+
+def test_a_backend_in_order_gets_the_mail_inside_tls(strict: Leg) -> None:
+    """
+    The control of all the above. REQUIRETLS (RFC 8689) is passed on: the way onward is what it asks for (8689-01).
+    """
+    sent = messages.tiny()
+    calls = strict.begin_anew()
+    with Wire(strict.gate.route(strict.port, "starttls")) as wire:
+        assert "REQUIRETLS" in wire.greeted().keywords
+        send(wire, sent, " REQUIRETLS")
+        wire.quit()
+    [heard] = [one for one in strict.backend.wait(calls + 1)[calls:] if one.messages]
+    assert heard.messages == [sent]
+    assert set(heard.plain) <= OUR_OWN
+    assert heard.version == "TLSv1.3"
+    assert f"MAIL FROM:<{SENDER}> REQUIRETLS".encode() in heard.inside
+
+
+def test_requiretls_is_not_offered_in_plaintext(identity: Identity, tmp_path: Path) -> None:
+    """
+    8689-01: the client's side must be inside TLS as well.
+    """
+    with (
+        leg(identity, tmp_path, "starttls", level="offered") as made,
+        Wire(made.gate.route(made.port, "plain")) as wire,
+    ):
+        plain = wire.greeted().keywords
+        assert "STARTTLS" in plain
+        assert "REQUIRETLS" not in plain
+        send(wire, messages.tiny())
+        wire.quit()
+
+
+def test_requiretls_is_not_offered_over_a_plaintext_leg(identity: Identity, tmp_path: Path) -> None:
+    """
+    8689-01: whatever the backend says it would do, the way to it is not secure.
+    """
+    port = free_port()
+    with Scripted(Part(keywords=REQUIRETLS)) as backend:
+        lines = f'endpoints = ["{backend.endpoint}"]\naccept_open_relay = true'
+        with (
+            configured(tmp_path, config(identity, port, lines), identity.authority) as gate,
+            Wire(gate.route(port, "starttls")) as wire,
+        ):
+            assert "REQUIRETLS" not in wire.greeted().keywords
+            wire.quit()
+
+
+def test_while_no_backend_has_the_tls_demanded_clients_are_told_at_once(identity: Identity, tmp_path: Path) -> None:
+    """
+    A backend whose certificate is wrong from the start is down; nobody's session is begun only to fail.
+    """
+    with leg(identity, tmp_path, "starttls") as made:
+        calls = len(made.backend.heard())
+        made.backend.play(evolve(made.good, context=context(CERTIFICATES["expired"][0], tmp_path)))
+        made.gate.reload()
+        assert "certificate has expired" in made.gate.wait_for(1, "backend-down")[0]["reason"]
+        with Wire(made.gate.route(made.port, "plain")) as wire:
+            assert wire.reply().code == 421
+            assert wire.line() == ""
+        assert only_ours(made.backend.heard(calls))

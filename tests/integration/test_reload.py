@@ -473,6 +473,75 @@ class TestConfiguration:
             wire.quit()
         inbox.session_with(b"Subject: half\r\n\r\nbefore and after")
 
+    @pytest.mark.parametrize("change", ["name", "tls"])
+    def test_a_listener_may_change_all_but_its_port(
+        self, begin: Callable[..., Scene], authority: Authority, inbox: Inbox, tmp_path: Path, change: str
+    ) -> None:
+        """
+        Another name, or TLS from the first octet on: what listened there before makes room.
+        """
+        issue(authority).write(tmp_path)
+        scene = begin()
+        port = scene.ports["mx"]
+        config = configuration({"relay": port} if change == "name" else scene.ports, inbox)
+        if change == "tls":
+            config = config.replace("[[listener]]", '[[listener]]\ntls = "implicit"')
+        assert scene.gate.reload(config)["event"] == "reloaded"
+        assert scene.gate.journal("listening-failed") == []
+        with Wire(scene.gate.route(port, "implicit" if change == "tls" else "starttls")) as wire:
+            wire.greeted()
+            wire.quit()
+        expected = {"name": ("relay", "starttls"), "tls": ("mx", "implicit")}[change]
+        told = scene.gate.wait_for(2, "listening")[-1]
+        assert (told["listener"], told["tls"]) == expected
+
+    def test_files_are_watched_from_the_reload_on_that_asks_for_it(
+        self, begin: Callable[..., Scene], authority: Authority, inbox: Inbox, tmp_path: Path
+    ) -> None:
+        """
+        `reload_seconds` is a key like others.
+        """
+        issue(authority).write(tmp_path)
+        scene = begin(reload_seconds=0)
+        assert scene.gate.reload(configuration(scene.ports, inbox, reload_seconds=1))["event"] == "reloaded"
+        second = issue(authority)
+        second.write(tmp_path)
+        serves(scene, second)
+
+    def test_a_refused_configuration_moves_no_limit(
+        self, begin: Callable[..., Scene], authority: Authority, inbox: Inbox, tmp_path: Path
+    ) -> None:
+        """
+        It is refused as a whole.
+        """
+        issue(authority).write(tmp_path)
+        scene = begin()
+        bad = configuration(scene.ports, inbox, key="nowhere.key") + "[limits]\nsessions_per_client = 1\n"
+        assert scene.gate.reload(bad)["event"] == "reload-refused"
+        with scene.wire(mode="plain") as first, scene.wire(mode="plain") as second:
+            assert [first.reply().code, second.reply().code] == [220, 220]
+
+    def test_term_waits_for_a_message_that_came_by_a_listener_of_the_past(
+        self, begin: Callable[..., Scene], authority: Authority, inbox: Inbox, tmp_path: Path
+    ) -> None:
+        """
+        5321-05: draining is for every session there is.
+        """
+        issue(authority).write(tmp_path)
+        scene = begin()
+        with scene.wire() as wire:
+            wire.greeted()
+            wire.send(b"MAIL FROM:<alice@client.example>\r\nRCPT TO:<bob@inbox.example>\r\nDATA\r\n")
+            assert wire.replies(3) == [250, 250, 354]
+            assert scene.gate.reload(configuration({"other": free_port()}, inbox))["event"] == "reloaded"
+            wait_until(lambda: not listens(scene.ports["mx"]), NOTICED_SECONDS, lambda: "mx still listens")
+            scene.gate.terminate()
+            other = scene.gate.journal("listening")[-1]["endpoint"].split(":")[1]
+            wait_until(lambda: not listens(int(other)), NOTICED_SECONDS, lambda: "it does not stop")
+            wire.send(b"Subject: late\r\n\r\nbut whole\r\n.\r\n")
+            assert wire.reply().code == 250
+        inbox.session_with(b"Subject: late\r\n\r\nbut whole")
+
 
 def listens(port: int) -> bool:
     """

@@ -15,9 +15,9 @@ from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.integration.clients import CLIENT_SECONDS
 from tests.integration.configured import ConfiguredGate, configured
 from tests.integration.inbox import Inbox
+from tests.integration.openssl import CLIENT_SECONDS
 from tests.integration.processes import free_port, need
 from tests.support.certificates import Authority, Issued, pem
 
@@ -69,7 +69,8 @@ def hosting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosting]:
     """
     folder = tmp_path_factory.mktemp("hosting")
     roots = {"RSA": Authority.root("RSA root", "rsa", 110), "ECDSA": Authority.root("ECDSA root", "ec", 111)}
-    issued, stems = {}, []
+    issued: dict[tuple[str, str], Issued] = {}
+    stems = []
     for name in (FIRST, SECOND, WILDCARD):
         for kind, root in roots.items():
             between = root.subordinate(f"{kind} intermediate", kind="rsa" if kind == "RSA" else "ec", number=112)

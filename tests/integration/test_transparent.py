@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.gate import Identity
 from tests.integration.namespaces import Namespace, cable, namespaces
+from tests.integration.processes import Daemon
 from tests.integration.transparent_dial import BULK_OCTETS
 
 ROOT = Path(__file__).parents[2]
@@ -140,3 +142,46 @@ def test_a_backend_on_the_same_machine_sees_the_client() -> None:
             got = dialled(machine, "127.0.0.1", 2526, CLIENT, OTHER_CLIENT)
             assert got == {CLIENT: served(CLIENT), OTHER_CLIENT: served(OTHER_CLIENT)}
             assert dialled(machine, "::1", 2526, CLIENT6) == {CLIENT6: served(CLIENT6)}
+
+
+CONFIG = """
+[[listener]]
+name = "mx"
+endpoint = "tcp:2525"
+level = "offered"
+
+[tls]
+certificates = [{{ chain = "{identity.certificate}", key = "{identity.key}" }}]
+
+[backend]
+endpoints = ["tcp:10.0.0.2:25"]
+client_address = "transparent"
+"""
+READ_GREETING = "import socket; print(socket.create_connection(('203.0.113.1', 2525), 10).makefile().readline())"
+
+
+def test_a_client_of_the_whole_gate_is_seen(
+    gate_and_backend: tuple[Namespace, Namespace], identity: Identity, tmp_path: Path
+) -> None:
+    """
+    The backend greets by address, and its greeting is what the client gets.
+    """
+    gate, backend = gate_and_backend
+    backend.shell(recipe("backend"))
+    gate.shell(recipe("gate"))
+    with namespaces("client") as (client,):
+        cable(gate, "eth0", client, "eth0")
+        gate.shell("ip addr add 203.0.113.1/24 dev eth0; ip link set eth0 up")
+        client.shell(f"ip addr add {CLIENT}/24 dev eth0; ip link set eth0 up")
+        config = tmp_path / "gate.toml"
+        config.write_text(CONFIG.format(identity=identity))
+        twistd = str(Path(sys.executable).with_name("twistd"))
+        argv = gate.command(twistd, "--nodaemon", "--pidfile=", "tlsgate", "--config", str(config))
+        daemon = Daemon(argv, tmp_path / "gate.log")
+        daemon.start(lambda: '"event":"listening"' in daemon.said())
+        try:
+            read = client.command(sys.executable, "-c", READ_GREETING)
+            done = subprocess.run(read, check=False, capture_output=True, text=True, timeout=30)
+        finally:
+            daemon.stop()
+    assert CLIENT in done.stdout, f"{done}\n{daemon.said()}"

@@ -121,6 +121,12 @@ class TestReport:
             result = run("--backend", server.endpoint, *certificate, "--hostname", "mx.example", "--level", "strong")
         assert result.exit_code == 0, result.output
 
+    def test_the_short_form_can_accept_a_relay(self, setting: Setting) -> None:
+        certificate = ("--certificate", str(setting.folder / "mx.pem"), "--key", str(setting.folder / "mx.key"))
+        with running(RELAYING) as server:
+            assert run("--backend", server.endpoint, *certificate).exit_code == 1
+            assert run("--backend", server.endpoint, *certificate, "--accept-open-relay").exit_code == 0
+
     def test_a_faulty_option_is_called_by_its_name(self) -> None:
         result = run("--backend", "127.0.0.1:25")
         assert result.exit_code == 1

@@ -3,7 +3,11 @@ A legacy mail server: one that knows no TLS, believes what it reads, and, on dem
 """
 
 import re
+import socket
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Self
 
 from attrs import define, field
 
@@ -103,3 +107,86 @@ class Legacy:
     def _taken(self, message: bytes) -> bytes:
         self.messages.append(message)
         return b"250 message %d taken\r\n" % len(self.messages)
+
+
+@define(eq=False)
+class Connection:
+    """
+    One real connection to a `LegacyPort`, and all that was heard and said on it.
+    """
+
+    legacy: Legacy
+    heard: bytes = b""
+    said: bytes = b""
+    over: threading.Event = field(factory=threading.Event)
+
+
+@define(eq=False)
+class LegacyPort:
+    """
+    A legacy server on a real port, in threads of this process, from the beginning of its context to the end.
+
+    Each connection is served by what *serve* returns. It dies when it has taken *heard_max* octets, or sent *said_max*.
+    """
+
+    serve: Callable[[], Legacy] = Legacy
+    heard_max: int | None = None
+    said_max: int | None = None
+    connections: list[Connection] = field(factory=list)
+    _server: socket.socket = field(init=False)
+    _threads: list[threading.Thread] = field(factory=list)
+
+    def __enter__(self) -> Self:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for thread in self._threads:
+            thread.join(5)
+
+    @property
+    def port(self) -> int:
+        """
+        Where it listens.
+        """
+        port: int = self._server.getsockname()[1]
+        return port
+
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                wire, _ = self._server.accept()
+                connection = Connection(self.serve())
+                self.connections.append(connection)
+                self._start(self._work, wire, connection, self.heard_max, self.said_max)
+
+    @staticmethod
+    def _work(wire: socket.socket, connection: Connection, heard_max: int | None, said_max: int | None) -> None:
+        wire.settimeout(30)
+        answer = connection.legacy.greeting
+        with wire, suppress(OSError):
+            wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while True:
+                if said_max is not None:
+                    answer = answer[: said_max - len(connection.said)]
+                wire.sendall(answer)
+                connection.said += answer
+                wanted = 65_536 if heard_max is None else heard_max - len(connection.heard)
+                spent = said_max is not None and len(connection.said) >= said_max
+                if connection.legacy.over or spent or not wanted:
+                    break
+                data = wire.recv(wanted)
+                if not data:
+                    break
+                connection.heard += data
+                answer = connection.legacy.feed(data)
+        connection.over.set()

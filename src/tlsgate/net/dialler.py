@@ -94,6 +94,9 @@ class Dialler:
         """
         self._distrusted[target] = question
         self.pool.failed(target, self.clock.seconds())
+        self.journal(
+            "backend-down", {"backend": target.name, "reason": "not asked yet whether it relays for strangers"}
+        )
 
     @property
     def any_up(self) -> bool:

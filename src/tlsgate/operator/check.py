@@ -36,6 +36,7 @@ class _Short:
     level: str | None
     client_address: str | None
     hostname: str | None
+    accept_open_relay: bool
 
     def given(self) -> list[str]:
         values = {name: getattr(self, name) for name in self.__slots__ if not name.startswith("__")}
@@ -53,6 +54,7 @@ class _Short:
             level=self.level or "required",
             client_address=self.client_address or "none",
             hostname=self.hostname,
+            accept_open_relay=self.accept_open_relay,
         )
 
 
@@ -66,6 +68,7 @@ class _Short:
 @click.option("-l", "--level", metavar="NAME", help=f"{_LEVELS}.")
 @click.option("--client-address", type=click.Choice(_WAYS))
 @click.option("--hostname", metavar="NAME")
+@click.option("--accept-open-relay", is_flag=True)
 @click.option("--json", "as_json", is_flag=True, help="Write one JSON object instead of lines.")
 @click.option(
     "--timeout",

@@ -12,8 +12,15 @@ from attrs import frozen
 
 _LINE = re.compile(rb"([A-Za-z][A-Za-z0-9-]*)(?: ([^\x00-\x1f\x7f]*))?\r\n")
 _UNCLEAN = re.compile(rb"[\x00-\x1f\x7f]")
+# RFC 5321 section 4.1.2, and what servers accept besides: "_" in names, 8-bit (RFC 6531), blanks behind the colon, no
+# brackets. A "%", a "!" or a quoted "@" in a local part may be a route to somewhere else: the like is left out.
+_ATOMS = rb"[A-Za-z0-9#$&'*+/=?^_`{|}~.\x80-\xff-]+"
+_QUOTED = rb'"(?:[^"\\@%!]|\\[^@%!])*"'
+_DOMAIN = rb"(?:[A-Za-z0-9._\x80-\xff-]+|\[[A-Za-z0-9.:_-]*\])"
+_ROUTE = rb"(?:@%b(?:,@%b)*:)?" % (_DOMAIN, _DOMAIN)
+_MAILBOX = rb"(?:%b|%b)@%b|%b" % (_ATOMS, _QUOTED, _DOMAIN, _ATOMS)
 _PATH = re.compile(
-    rb"(?i:FROM|TO): *(?:<(?P<path>(?:[^<>\"\\]|\"(?:[^\"\\]|\\.)*\"|\\.)*)>|(?P<bare>[^<>\"\\ ]+))(?: .*)?"
+    rb"(?i:FROM|TO): *(?:<(?:%b(?P<path>%b))?>(?: .*)?|(?P<bare>%b)(?: [^<>]*)?)" % (_ROUTE, _MAILBOX, _MAILBOX)
 )
 _CHUNK = re.compile(rb"([0-9]{1,18})(?: +(?i:(LAST)))? *")
 
@@ -50,16 +57,13 @@ def mailbox(argument: bytes) -> str | None:
     Return the mailbox in the argument of MAIL or RCPT, "" for the null sender, `None` if it cannot be told for sure.
 
     A source route is dropped (RFC 5321 appendix C). A path without brackets is none, but some servers take it for one.
-    Octets that are not UTF-8 make the mailbox unknowable.
+    Octets that are not UTF-8 make the mailbox unknowable, and so does whatever a backend may read in its own way:
+    comments, blanks, other routes.
     """
     match = _PATH.fullmatch(argument)
     if match is None:
         return None
-    path = match["bare"] if match["path"] is None else match["path"]
-    if path.startswith(b"@"):
-        _, _, path = path.partition(b":")
-        if not path:
-            return None
+    path = match["path"] or match["bare"] or b""
     try:
         return path.decode("utf-8")
     except UnicodeDecodeError:
