@@ -11,9 +11,9 @@ import pytest
 from attrs import frozen
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from tests.integration.configured import ConfiguredGate, configured, quoted
+from tests.integration.configured import ConfiguredGate, configured, free_ports, quoted
 from tests.integration.gate import Identity
-from tests.integration.processes import free_port, wait_until
+from tests.integration.processes import wait_until
 from tests.integration.recorder import Recorder
 from tests.integration.routes import TLS_MODES, Mode
 from tests.integration.shapes import Hybrid, Shape, Shown
@@ -222,7 +222,8 @@ def court(folder: Path, recorder: Recorder, clients: Clients, identity: Identity
     """
     Have a gate of that floor running, through with asking the backend for its name.
     """
-    ports: dict[tuple[str, Mode], int] = {(level, mode): free_port() for level in LEVELS for mode in TLS_MODES}
+    listening: list[tuple[str, Mode]] = [(level, mode) for level in LEVELS for mode in TLS_MODES]
+    ports = dict(zip(listening, free_ports(len(listening)), strict=True))
     config = CONFIG.format(
         listeners="".join(LISTENER.format(level=level, mode=mode, port=port) for (level, mode), port in ports.items()),
         certificate=identity.certificate,

@@ -165,7 +165,11 @@ def whole_session(gate: Gate) -> list[bytes]:
             for _ in range(count):
                 reply = wire.reply()
                 heard.append(b"%d %b" % (reply.code, " ".join(reply.lines).encode()))
-                if reply.code == 221 or 400 <= reply.code < 500:
+                if reply.code == 451:
+                    # There was no backend to be had; the client may hear so as often as it likes.
+                    wire.quit()
+                    return heard
+                if reply.code in {221, 421}:
                     assert wire.line() == "", "not closed"
                     return heard
                 assert reply.code, f"closed without a word behind {heard}"

@@ -18,10 +18,10 @@ from attrs import frozen
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from tests.integration.configured import ConfiguredGate, configured
+from tests.integration.configured import ConfiguredGate, configured, free_ports
 from tests.integration.gate import Identity
 from tests.integration.inbox import Inbox
-from tests.integration.processes import free_port, wait_until
+from tests.integration.processes import wait_until
 from tests.integration.shapes import Shape
 from tests.integration.wire import CLIENT_NAME, Reply, Wire
 from tests.net.memory import Network
@@ -327,7 +327,9 @@ def trial(identity: Identity, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """
     All traffic has gone through both kinds of listener.
     """
-    ports = {f"{level}{way}": free_port() for level in ("enforced", "audited") for way in ("", "-implicit")}
+    names = [f"{level}{way}" for level in ("enforced", "audited") for way in ("", "-implicit")]
+    metrics_port, *others = free_ports(1 + len(names))
+    ports = dict(zip(names, others, strict=True))
     listeners = "".join(
         LISTENER.format(
             name=name,
@@ -337,7 +339,6 @@ def trial(identity: Identity, tmp_path_factory: pytest.TempPathFactory) -> Itera
         )
         for name, port in ports.items()
     )
-    metrics_port = free_port()
     with Inbox() as inbox:
         config = AUDIT.format(
             listeners=listeners, demands=DEMANDS, nobody="00" * 32, certificate=identity.certificate,

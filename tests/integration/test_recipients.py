@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.configured import ConfiguredGate, configured
+from tests.integration.configured import ConfiguredGate, configured, free_ports
 from tests.integration.gate import Identity
 from tests.integration.inbox import Inbox
-from tests.integration.processes import free_port
 from tests.integration.wire import Wire
 
 CONFIG = """
@@ -59,7 +58,7 @@ def ports() -> dict[str, int]:
     """
     Where the listeners are.
     """
-    return {"world": free_port(), "closed": free_port()}
+    return dict(zip(("world", "closed"), free_ports(2), strict=True))
 
 
 @pytest.fixture(scope="module")

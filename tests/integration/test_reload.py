@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from attrs import define, field, frozen
 
-from tests.integration.configured import ConfiguredGate, Entry
+from tests.integration.configured import ConfiguredGate, Entry, free_ports
 from tests.integration.inbox import Inbox
-from tests.integration.processes import free_port, wait_until
+from tests.integration.processes import wait_until
 from tests.integration.wire import Wire
 from tests.support.certificates import DAY, NOW, Authority, Issued, pem
 
@@ -100,6 +100,14 @@ def inbox() -> Iterator[Inbox]:
         yield inbox
 
 
+def another_port() -> int:
+    """
+    Return where a listener can be.
+    """
+    (port,) = free_ports(1)
+    return port
+
+
 def issue(authority: Authority, **more: object) -> Issued:
     """
     Return a new certificate for the gate: same names, another serial number.
@@ -119,7 +127,7 @@ def begin(authority: Authority, inbox: Inbox, tmp_path: Path) -> Iterator[Callab
     ) -> Scene:
         authority_file = tmp_path / "authority.pem"
         authority_file.write_bytes(pem(authority.certificate))
-        ports = {"mx": free_port()}
+        ports = {"mx": another_port()}
         config = configuration(
             ports, inbox, chain=chain, key=key, reload_seconds=reload_seconds, rest=rest, levels={"mx": level}
         )
@@ -390,7 +398,7 @@ class TestConfiguration:
             assert established.command("MAIL FROM:<alice@client.example>").code == 250
             assert established.command("RCPT TO:<dr@clinic.example>").code == 530
 
-            ports = {**scene.ports, "partners": free_port()}
+            ports = {**scene.ports, "partners": another_port()}
             level = '[[level]]\nname = "partner"\nmin_version = "TLSv1.3"\nhelp = "https://example.org/tls"\n'
             levels = {"mx": "offered", "partners": "partner"}
             changed = configuration(ports, inbox, rest=level + rule.format("bank.example"), levels=levels)
@@ -433,7 +441,7 @@ class TestConfiguration:
         scene = begin()
         good = scene.gate.config
         bad = configuration(
-            {**scene.ports, "more": free_port()}, inbox, rest="resumptoin = true", levels={"mx": "strnog"}
+            {**scene.ports, "more": another_port()}, inbox, rest="resumptoin = true", levels={"mx": "strnog"}
         )
         for config in (bad, "[[listener", "", good.replace("mx.key", "nowhere.key")):
             told = scene.gate.reload(config)
@@ -465,7 +473,7 @@ class TestConfiguration:
             assert wire.replies(3) == [250, 250, 354]
             wire.send(b"Subject: half\r\n\r\nbefore ")
             issue(authority, number=2).write(tmp_path)
-            other = {"other": free_port()}
+            other = {"other": another_port()}
             assert scene.gate.reload(configuration(other, inbox))["event"] == "reloaded"
             wait_until(lambda: not listens(scene.ports["mx"]), NOTICED_SECONDS, lambda: "mx still listens")
             wire.send(b"and after\r\n.\r\n")
@@ -533,7 +541,7 @@ class TestConfiguration:
             wire.greeted()
             wire.send(b"MAIL FROM:<alice@client.example>\r\nRCPT TO:<bob@inbox.example>\r\nDATA\r\n")
             assert wire.replies(3) == [250, 250, 354]
-            assert scene.gate.reload(configuration({"other": free_port()}, inbox))["event"] == "reloaded"
+            assert scene.gate.reload(configuration({"other": another_port()}, inbox))["event"] == "reloaded"
             wait_until(lambda: not listens(scene.ports["mx"]), NOTICED_SECONDS, lambda: "mx still listens")
             scene.gate.terminate()
             other = scene.gate.journal("listening")[-1]["endpoint"].split(":")[1]

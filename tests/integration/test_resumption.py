@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from attrs import define, frozen
 
-from tests.integration.configured import ConfiguredGate, Entry, configured
+from tests.integration.configured import ConfiguredGate, Entry, configured, free_ports
 from tests.integration.gate import Identity
 from tests.integration.inbox import Inbox
-from tests.integration.processes import free_port
 from tests.integration.routes import TLS_MODES, Mode
 from tests.integration.shapes import Shape, Shown
 from tests.integration.wire import CLIENT_NAME, Reply, Wire
@@ -120,6 +119,14 @@ class House:
         return Visit(resumed, hello, mail, self.gate.wait_for(before + 1, "verdict")[before])
 
 
+def ports_for(*modes: Mode) -> dict[tuple[str, Mode], int]:
+    """
+    Return a port for each level and mode.
+    """
+    listening = [(level, mode) for level in LEVELS for mode in modes]
+    return dict(zip(listening, free_ports(len(listening)), strict=True))
+
+
 def configuration(
     ports: dict[tuple[str, Mode], int], inbox: Inbox, identity: Identity, *, tls: str = "", levels: str = "",
     own: dict[str, str] = LEVELS,
@@ -154,7 +161,7 @@ def house(folder: Path, inbox: Inbox, identity: Identity, **more: Any) -> Iterat
     """
     Have a gate running.
     """
-    ports: dict[tuple[str, Mode], int] = {(level, mode): free_port() for level in LEVELS for mode in TLS_MODES}
+    ports = ports_for(*TLS_MODES)
     with configured(folder, configuration(ports, inbox, identity, **more), identity.authority) as gate:
         yield House(gate, ports)
 
@@ -230,7 +237,7 @@ def test_a_level_that_changed_between_two_visits_is_put_to_the_second(
     """
     HUP made the listener strict; the ticket from before does not help.
     """
-    ports: dict[tuple[str, Mode], int] = {(level, "starttls"): free_port() for level in LEVELS}
+    ports = ports_for("starttls")
     mild = configuration(ports, inbox, identity)
     strict = configuration(
         ports,
@@ -264,7 +271,7 @@ def test_where_client_certificates_count_every_handshake_is_a_full_one(
     (tmp_path / "client-ca.pem").write_bytes(pem(authority.certificate))
     (tmp_path / "client.crl").write_bytes(authority.crl())
     certificates = {"partner": Shown.written(issued, tmp_path, "partner")}
-    ports: dict[tuple[str, Mode], int] = {(level, "starttls"): free_port() for level in LEVELS}
+    ports = ports_for("starttls")
     config = configuration(
         ports, inbox, identity, tls='client_ca = "client-ca.pem"\nclient_crls = ["client.crl"]',
         own={**LEVELS, "required": "verified"},

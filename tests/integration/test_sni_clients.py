@@ -15,10 +15,10 @@ from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.integration.configured import ConfiguredGate, configured
+from tests.integration.configured import ConfiguredGate, configured, free_ports
 from tests.integration.inbox import Inbox
 from tests.integration.openssl import CLIENT_SECONDS
-from tests.integration.processes import free_port, need
+from tests.integration.processes import need
 from tests.support.certificates import Authority, Issued, pem
 
 CONFIG = """
@@ -83,7 +83,7 @@ def hosting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosting]:
     for kind, root in roots.items():
         files[kind] = folder / f"{kind}-root.pem"
         files[kind].write_bytes(pem(root.certificate))
-    port = free_port()
+    (port,) = free_ports(1)
     certificates = "\n".join(CERTIFICATE.format(stem=stem) for stem in stems)
     with Inbox() as inbox:
         config = CONFIG.format(mx=port, certificates=certificates, backend=inbox.port)

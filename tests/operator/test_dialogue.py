@@ -187,14 +187,14 @@ def test_the_null_sender_and_postmaster_are_accepted(session: Session) -> None:
     [
         ("b@example.org", b"250 2.1.5 "),
         ("b@EXAMPLE.org", b"250 2.1.5 "),
-        ('"b@x"@example.org', b"250 2.1.5 "),
+        ('"b@x"@example.org', b"501 5.5.4 "),
         ("Postmaster", b"250 2.1.5 "),
         ("postmaster@example.com", b"550 5.7.1 "),
         ("b@example.com", b"550 5.7.1 "),
         ("b@sub.example.org", b"550 5.7.1 "),
         ("b@[192.0.2.1]", b"550 5.7.1 "),
         ("b", b"550 5.7.1 "),
-        ("b%example.com@example.org", b"250 2.1.5 "),
+        ("b%example.com@example.org", b"501 5.5.4 "),
         ("@example.org:b@example.com", b"550 5.7.1 "),
     ],
 )

@@ -8,6 +8,7 @@ from tests.session.preludes import DATA, MODERN, TRANSACTION
 from tests.support.dialogue import play, play_once
 from tests.support.stage import SESSION_ID, terms
 from tlsgate.session.state import Terms
+from tlsgate.smtp.message import BareNewlines
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
 LINE = (
@@ -165,3 +166,19 @@ def test_after_a_reset() -> None:
 def test_none() -> None:
     """Without a clock there is no line: the gate is not there."""
     play(terms(), "client > .\nbackend < .\n", after=MODERN + DATA)
+
+
+def test_a_message_that_is_rejected_at_once() -> None:
+    """What waits to be sent when a backend is dropped is not sent: a line that belongs to no message."""
+    play(
+        terms(trace_clock=lambda: NOW, bare_newlines=BareNewlines.REJECT),
+        r"""
+        client >> DATA\r\na\nb\r\n.\r\n
+        backend < DATA
+        backend > 354 go
+        client  < 354 go
+        client  < 554 5.6.0 ...
+        drop
+        """,
+        after=MODERN + TRANSACTION,
+    )
