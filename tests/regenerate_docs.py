@@ -4,11 +4,11 @@ The tables of docs/session.md, written from the code they describe: `python -m t
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
 """
 
-import io
 import re
-import tokenize
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+
+from attrs import evolve
 
 from tlsgate import translation
 from tlsgate.config import Limits
@@ -22,8 +22,12 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "session.md"
 
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _CATALOGUED = re.compile(r"([A-Z][A-Z_]*) = Reply\(.*?\)(?:  # (.*))?")
-_TIMEOUTS = ("client_timeout_seconds", "handshake_timeout_seconds", "backend_timeout_seconds")
-_TIMEOUTS += ("end_of_data_timeout_seconds",)
+_TIMEOUTS = (
+    "client_timeout_seconds",
+    "handshake_timeout_seconds",
+    "backend_timeout_seconds",
+    "end_of_data_timeout_seconds",
+)
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -31,25 +35,18 @@ def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     Return a table in Markdown.
     """
     heads = list(heads)
-    lines = [heads, ["---"] * len(heads), *map(list, rows)]
-    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+    lines = ["|" + "---|" * len(heads), *("| " + " | ".join(cells) + " |" for cells in rows)]
+    return "\n".join(["", "| " + " | ".join(heads) + " |", *lines, "", ""]).replace("|  |", "| |")
 
 
 def phases() -> str:
     """
     Return what the client's next octets may be, and which method takes them in.
     """
-    readers = {phase: session._READERS[phase].__qualname__.replace("_", "", 1) for phase in Phase}
     return _table(
         ("phase", "the client's next octets are", "read by"),
-        ((f"`{phase.name}`", phase.value, f"`{_method(readers[phase])}`") for phase in Phase),
+        ((f"`{phase.name}`", phase.value, f"`{session._READERS[phase].__qualname__}`") for phase in Phase),
     )
-
-
-def _method(qualified: str) -> str:
-    # The methods are private; what a reader wants is where to look.
-    owner, _, name = qualified.partition(".")
-    return f"{owner}.{name if name.startswith('_') else '_' + name}"
 
 
 def legs() -> str:
@@ -63,7 +60,7 @@ def waits() -> str:
     """
     Return whom a session may wait for, with the key of the configuration that says for how long.
     """
-    told_apart = Limits(**{key: number for number, key in enumerate(_TIMEOUTS, start=1)})
+    told_apart = evolve(Limits(), **{key: number for number, key in enumerate(_TIMEOUTS, start=1)})
     timeouts, defaults = translation.timeouts(told_apart), translation.timeouts(Limits())
 
     def row(waiting: Waiting) -> tuple[str, str, str, str]:
@@ -85,7 +82,9 @@ def verbs() -> str:
             return name, "no", "", "`502 5.5.1`, the gate's own"
         return name, "yes", "yes" if entry.ends_group else "", entry.what.value
 
-    rows = [row(f"`{name.decode('ascii')}`", entry) for name, entry in VERBS.items()]
+    # The one verb that is not in the table of the session: it never gets that far.
+    rows = [("`STARTTLS`", "no", "yes", "the gate's own answer")]
+    rows += [row(f"`{name.decode('ascii')}`", entry) for name, entry in VERBS.items()]
     rows.append(row("any other `X...`", verb(b"X-ANY")))
     rows.append(row("any other", UNKNOWN))
     return _table(("verb", "relayed", "ends a group", "what the backend's reply means to the gate"), rows)
@@ -95,22 +94,15 @@ def _sources() -> Mapping[str, str]:
     """
     Return from which RFC each reply is, as the comments of its module say: one above a group, one behind a reply.
     """
-    text = Path(reply.__file__).read_text("utf-8")
-    lines = text.splitlines()
-    comments = {
-        token.start[0]: token
-        for token in tokenize.generate_tokens(io.StringIO(text).readline)
-        if token.type == tokenize.COMMENT
-    }
     group, sources = "", {}
-    for number, line in enumerate(lines, start=1):
+    for line in Path(reply.__file__).read_text("utf-8").splitlines():
         catalogued = _CATALOGUED.fullmatch(line)
-        if catalogued is not None:
-            name, behind = catalogued[1], catalogued[2] or ""
-            rfc = behind if behind.startswith("RFC") else f"{group or 'RFC 5321'} {behind}"
-            sources[name] = rfc.strip() if group or behind else ""
-        elif number in comments and line.startswith("#"):
+        if line.startswith("# "):
             group = line.removeprefix("# ") if line.startswith("# RFC ") else ""
+        elif catalogued is not None:
+            name, behind = catalogued[1], catalogued[2] or ""
+            whole = behind if behind.startswith("RFC") else f"{group or 'RFC 5321'} {behind}".strip()
+            sources[name] = whole if group or behind else ""
     return sources
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import define, field
 
-from tests.integration.processes import Daemon, wait_until
+from tests.integration.processes import STOP_SECONDS, Daemon, wait_until
 from tests.integration.routes import Mode, Route
 
 EVENT_SECONDS = 15.0
@@ -36,6 +36,7 @@ class ConfiguredGate:
     _daemon: Daemon = field(init=False)
     _entries: list[Entry] = field(factory=list)
     _read_octets: int = 0
+    _terminated: bool = False
 
     def __attrs_post_init__(self) -> None:
         twistd = str(Path(sys.executable).with_name("twistd"))
@@ -64,6 +65,7 @@ class ConfiguredGate:
         """
         Send TERM, and do not wait for what comes of it.
         """
+        self._terminated = True
         self._signal(signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -129,8 +131,10 @@ class ConfiguredGate:
 
     def stop(self) -> None:
         """
-        Send TERM; the gate must shut down in order, having logged no traceback.
+        Send TERM, if that was not done; the gate must shut down in order, having logged no traceback.
         """
+        if self._terminated and self._daemon._process is not None:
+            self._daemon._process.wait(STOP_SECONDS)
         status = self._daemon.stop()
         said = self._daemon.said()
         assert status in {0, -signal.SIGTERM}, f"status {status}\n{said[-20000:]}"

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from attrs import define, frozen
+from attrs import define, field, frozen
 from OpenSSL import SSL
 
 from tests.integration import messages
@@ -43,30 +43,25 @@ BALANCER = "127.0.0.9"
 @define
 class Caller(Wire):
     """
-    A client that connects from *source*, says *before* as its very first octets, and asks for the gate by *name*.
+    A client that connects from *source*, says *before* as its very first octets, and asks for the gate by *name*;
+    *port* is the one it connected from.
     """
 
     source: str | None = None
     before: bytes = b""
     name: str = GATE_NAME
+    port: int = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         source = None if self.source is None else (self.source, 0)
         self._socket = socket.create_connection(
             (self.route.host, self.route.port), timeout=REPLY_SECONDS, source_address=source
         )
+        self.port = self._socket.getsockname()[1]
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.sendall(self.before)
         if self.route.mode == "implicit":
             self.handshake()
-
-    @property
-    def port(self) -> int:
-        """
-        The port it connected from.
-        """
-        port: int = self._socket.getsockname()[1]
-        return port
 
     def handshake(self) -> None:
         assert not self._received, self._received
@@ -224,7 +219,8 @@ def test_a_forged_header_changes_nothing(before: Before, version: int, inside: s
     """
     A header from whoever is no balancer is a few commands that do not exist, and goes no further.
     """
-    forged, sent = header(version, FORGED), messages.tiny()
+    # The newline ends what a header of version 2 leaves as the beginning of a line.
+    forged, sent = header(version, FORGED) + b"\r\n", messages.tiny()
     mentioned = before.server.said().count(FORGED)
     with before.call(version, "127.0.0.5", before=forged if inside == "plaintext" else b"") as wire:
         if inside == "plaintext":
@@ -439,12 +435,10 @@ def test_a_header_from_elsewhere_is_no_header(gate: tuple[ConfiguredGate, int, i
     made, port, implicit = gate
     before = len(made.journal("session"))
     with Caller(Route(port, "plain"), source="127.0.0.10", before=header(1, FORGED)) as wire:
-        assert wire.reply().code == 220
-        assert wire.reply().code == 502
+        assert wire.replies(2) == [220, 530]
         wire.quit()
     with Caller(Route(port, "plain"), source="127.0.0.11", before=header(2, FORGED)) as wire:
-        assert wire.reply().code == 220
-        assert wire.reply().code == 500
+        assert wire.replies(2) == [220, 530]
     with Caller(Route(implicit, "plain"), source="127.0.0.12", before=header(2, FORGED)) as wire:
         assert not wire.rest().startswith(b"220")
     made.wait_for(before + 3, "session")

@@ -4,11 +4,14 @@ What happens when a side dies, or will not read: at whatever octet, and however 
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
+from OpenSSL import SSL
 
 from tests.net.memory import READ_OCTETS
 from tests.net.world import BACKEND_PORT, Backend, Client, World, world
+from tests.support.handshake import client_connection
 from tests.support.legacy import KEYWORDS, Legacy
 
 TRANSACTION = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\n"
@@ -172,7 +175,7 @@ def test_the_client_dies_at_every_octet(dialogue: str, how: str, *, tls: bool) -
 
 def parts(words: bytes, ends: set[int]) -> Iterator[bytes]:
     edges = [0, *sorted(end for end in ends if end < len(words)), len(words)]
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         yield words[begin:end]
 
 
@@ -369,12 +372,9 @@ class TestStartTls:
     def test_a_handshake_in_the_same_packet_is_plaintext_too(self, level: str) -> None:
         """Nobody knows who wrote the octets behind STARTTLS: not even a ClientHello is taken from there."""
         with world(level) as w:
-            other = w.connect("192.0.2.8").send(b"EHLO x\r\n").send(b"STARTTLS\r\n")
-            other.heard()
-            hello = hello_of(w)
             client = w.connect().send(b"EHLO x\r\n")
             client.heard()
-            client.send(b"STARTTLS\r\n" + hello)
+            client.send(b"STARTTLS\r\n" + hello())
             assert client.heard() == b"554 5.5.0 Plaintext behind STARTTLS; nothing of it was executed\r\n"
             w.settle(6)
             assert client.closed
@@ -405,14 +405,10 @@ class TestStartTls:
             self.assert_nothing_injected(w)
 
 
-def hello_of(w: World) -> bytes:
+def hello() -> bytes:
     """
     Return a ClientHello.
     """
-    from OpenSSL import SSL
-
-    from tests.support.handshake import client_connection
-
     connection = client_connection()
     with pytest.raises(SSL.WantReadError):
         connection.do_handshake()
@@ -421,9 +417,10 @@ def hello_of(w: World) -> bytes:
 
 def test_the_backend_never_hears_of_a_client_before_tls() -> None:
     """3207-05: level `required`, every verb: not even a connection is made."""
-    verbs = (
-        "HELO MAIL RCPT DATA RSET VRFY EXPN HELP AUTH BDAT ETRN TURN XCLIENT XFORWARD PROXY FOO NOOP EHLO QUIT".split()
-    )
+    verbs = [
+        *("HELO", "MAIL", "RCPT", "DATA", "RSET", "VRFY", "EXPN", "HELP", "AUTH", "BDAT", "ETRN", "TURN", "XCLIENT"),
+        *("XFORWARD", "PROXY", "FOO", "NOOP", "EHLO", "QUIT"),
+    ]
     with world(limits="commands_before_tls_max = 1000") as w:
         client = w.connect()
         client.heard()

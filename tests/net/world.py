@@ -47,6 +47,7 @@ accept_open_relay = true
 bare_newlines = "{bare_newlines}"
 [limits]
 {limits}
+{levels}
 [observe]
 journal = "./journal"
 """
@@ -318,20 +319,22 @@ class World:
             self.new_backend(backend)
             self.backends.append(backend)
         self.network.dialled.clear()
-        return any([backend.work() for backend in self.backends])
+        return any([backend.work() for backend in self.backends])  # noqa: C419 - all of them work
 
 
 @contextmanager
 def world(
     level: str = "required", *, tls: str = "starttls", bare_newlines: str = "normalize", second: bool = False,
-    limits: str = "", **more: Any,
+    limits: str = "", levels: str = "", **more: Any,
 ) -> Iterator[World]:  # fmt: skip
     """
     Have a gate of that *level*, *limits* being lines of that table, before one backend or two.
     """
     ports = [BACKEND_PORT, SECOND_PORT] if second else [BACKEND_PORT]
     endpoints = ", ".join(f'"tcp:127.0.0.1:{port}"' for port in ports)
-    config = CONFIG.format(level=level, tls=tls, endpoints=endpoints, bare_newlines=bare_newlines, limits=limits)
+    config = CONFIG.format(
+        level=level, tls=tls, endpoints=endpoints, bare_newlines=bare_newlines, limits=limits, levels=levels
+    )
     (_folder()[1] / "journal").unlink(missing_ok=True)
     network = Network()
     usual_handler = signal.getsignal(signal.SIGHUP)

@@ -7,13 +7,19 @@ from typing import Protocol as Interface
 
 from attrs import frozen
 from OpenSSL import SSL
-from twisted.internet.interfaces import IHandshakeListener, IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IHandshakeListener,
+    IOpenSSLClientConnectionCreator,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tlsgate.net.wire import Wire, set_no_delay
+from tlsgate.net.wire import Wire, cancel, close, set_no_delay
 from tlsgate.policy.level import Level
 from tlsgate.session.opening import Failed, Opening, Ready, Send, StartTls, Step
 from tlsgate.smtp import reply as replies
@@ -99,6 +105,7 @@ class BackendProtocol(Protocol):
         self._candidate = candidate
         self._opening: Opening | None = None
         self._ready = False
+        self._closing: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
         """
@@ -150,7 +157,14 @@ class BackendProtocol(Protocol):
             self._link.lost()
         else:
             self.give_up(self._why(reason))
+        cancel(self._closing)
         self._candidate.over()
+
+    def close(self, clock: IReactorTime, closing_seconds: float) -> None:
+        """
+        Close once all is sent.
+        """
+        self._closing = close(self.transport, clock, closing_seconds)
 
     def give_up(self, reason: str) -> None:
         """

@@ -4,11 +4,12 @@ The way to a group of backends: which to try, how to tell them who the client is
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from enum import Enum
 from functools import partial
 from ipaddress import ip_address
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
@@ -20,7 +21,8 @@ from tlsgate.net.pool import Pool
 from tlsgate.net.proxy_protocol import Endpoint, header_v1, header_v2
 from tlsgate.policy.facts import TlsFacts
 from tlsgate.policy.level import Level
-from tlsgate.session.opening import Failed, Opening, OpeningPlan
+from tlsgate.session.opening import BackendTls, Failed, Opening, OpeningPlan
+from tlsgate.session.state import Terms
 from tlsgate.smtp import reply as replies
 from tlsgate.smtp.reply import BackendReply
 from tlsgate.tls.client import BackendTrust
@@ -118,7 +120,18 @@ class Dialler:
         candidates = [self._candidate(target, who, tls) for target in self.pool.candidates()]
         # Version 2 tells the backend what the handshake achieved, so it can be written only then.
         waiting = tls_to_come and self.client_address is ClientAddress.PROXY_V2
-        return Link(listener, candidates, self.clock, self.timeouts, waiting)
+        return Link(listener, candidates, self.clock, self.timeouts, waiting, self._conveyed)
+
+    def terms(self, terms: Terms) -> Terms:
+        """
+        Return the terms of a session that comes to these backends.
+        """
+        return evolve(
+            terms,
+            keywords=self.keywords,
+            requiretls=self.plan.tls is not BackendTls.NONE,
+            trace_clock=self._now if self.received_header else None,
+        )
 
     def probe(self, listener: LinkListener, target: Target) -> Link:
         """
@@ -142,6 +155,9 @@ class Dialler:
         name = words[0].decode("latin-1") if words else ""
         if _HOST_NAME.fullmatch(name):
             self.hostname = name
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock.seconds(), UTC)
 
     def _candidate(self, target: Target, who: ClientIdentity, tls: Callable[[], TlsFacts | None]) -> Candidate:
         def endpoint() -> IStreamClientEndpoint:

@@ -9,7 +9,13 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from attrs import define, field
 from OpenSSL import SSL
-from twisted.internet.interfaces import IAddress, IHandshakeListener, IOpenSSLServerConnectionCreator, IReactorTime
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHandshakeListener,
+    IOpenSSLServerConnectionCreator,
+    IReactorTime,
+)
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
@@ -21,11 +27,10 @@ from tlsgate.net.limits import Address, Limits
 from tlsgate.net.proxy_protocol import HeaderReader, ProxyProtocolError, normalized
 from tlsgate.net.relay import Relay
 from tlsgate.net.routes import Routes
-from tlsgate.net.wire import Wire, close, set_no_delay
+from tlsgate.net.wire import Wire, cancel, close, set_no_delay
 from tlsgate.policy.facts import Circumstances
 from tlsgate.policy.rules import Rulebook
 from tlsgate.session.bounds import Bounds
-from tlsgate.session.opening import BackendTls
 from tlsgate.session.session import Session
 from tlsgate.session.state import Terms
 from tlsgate.smtp import reply as replies
@@ -133,6 +138,7 @@ class FrontendProtocol(Protocol):
         self._admitted = False
         self._header: HeaderReader | None = None
         self._deadline = Deadline(frontend.gate.clock, self._header_overdue)
+        self._closing: IDelayedCall | None = None
         self.session_id = secrets.token_hex(6)
 
     def connectionMade(self) -> None:
@@ -170,6 +176,7 @@ class FrontendProtocol(Protocol):
         """
         self._handshake_over()
         self._deadline.clear()
+        cancel(self._closing)
         self._frontend.protocols.discard(self)
         if self._relay is not None:
             self._relay.client_lost(_why(reason))
@@ -200,7 +207,8 @@ class FrontendProtocol(Protocol):
         """
         Close once all is sent.
         """
-        close(self.transport, self._gate.clock, self._gate.timeouts.closing_seconds)
+        cancel(self._closing)
+        self._closing = close(self.transport, self._gate.clock, self._gate.timeouts.closing_seconds)
 
     # -- inside
 
@@ -252,9 +260,6 @@ class FrontendProtocol(Protocol):
             implicit=frontend.implicit,
             tls_available=frontend.tls_available,
             bare_newlines=gate.bare_newlines,
-            keywords=dialler.keywords,
-            requiretls=dialler.plan.tls is not BackendTls.NONE,
-            trace_clock=gate.now if dialler.received_header else None,
             bounds=gate.bounds,
         )
         self._relay = Relay(Session(terms), self, self._who, frontend.routes, gate.clock, gate.timeouts, self._record)
@@ -268,17 +273,9 @@ class FrontendProtocol(Protocol):
             self._gate.limits.handshakes -= 1
 
     def _record(self, event: str, fields: Mapping[str, object]) -> None:
-        who = self._who
-        self._gate.journal(
-            event,
-            {
-                "session": self.session_id,
-                "listener": self._frontend.name,
-                "client": who.address,
-                "port": who.port,
-                **fields,
-            },
-        )
+        listener, who = self._frontend.name, self._who
+        known = {"session": self.session_id, "listener": listener, "client": who.address, "port": who.port}
+        self._gate.journal(event, {**known, **fields})
 
 
 def _endpoint(address: object) -> tuple[Address | None, int | None]:

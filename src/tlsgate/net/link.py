@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from tlsgate.net.backend import BackendProtocol, Candidate, Quiet
 from tlsgate.net.deadlines import Deadline, Timeouts
-from tlsgate.net.wire import Wire, close
+from tlsgate.net.wire import Wire
 from tlsgate.session.opening import Failed
 from tlsgate.smtp import reply as replies
 from tlsgate.smtp.reply import BackendReply, Reply
@@ -52,7 +52,7 @@ class Link:
     The way to a backend, for one session.
 
     *waiting_for_tls*: who the client is will be known, and told, only after its handshake; until `tls_known`, a
-    connection may be made, but nothing is said.
+    connection may be made, but nothing is said. *conveyed*: the backend is told who the client is.
     """
 
     _listener: LinkListener
@@ -60,6 +60,7 @@ class Link:
     _clock: IReactorTime
     _timeouts: Timeouts
     _waiting_for_tls: bool = False
+    _conveyed: bool = False
     _failure: Failed = _NONE_UP
     _attempt: Deferred[IProtocol] | None = None
     _protocol: BackendProtocol | None = None
@@ -77,7 +78,7 @@ class Link:
         Try the next candidate.
         """
         if not self._candidates:
-            self._listener.link_failed(_for_client(self._failure), self._failure.log_reason)
+            self._listener.link_failed(self._for_client(), self._failure.log_reason)
             return
         candidate = self._trying = self._candidates.pop(0)
         self._deadline.set(self._timeouts.connect_seconds)
@@ -119,7 +120,7 @@ class Link:
             if self._attempt is not None:
                 self._attempt.cancel()
         elif politely:
-            close(self._protocol.transport, self._clock, self._timeouts.closing_seconds)
+            self._protocol.close(self._clock, self._timeouts.closing_seconds)
         else:
             self._protocol.transport.abortConnection()
 
@@ -198,12 +199,13 @@ class Link:
         elif self._attempt is not None:
             self._attempt.cancel()
 
+    def _for_client(self) -> Reply:
+        """
+        Return what the client is told: the backend's own refusal, if it was told who the client is and refused it.
 
-def _for_client(failure: Failed) -> Reply:
-    """
-    Return what the client is told: the backend's own refusal, if it was told who the client is and refused it.
-    """
-    refusal = failure.refusal
-    if refusal is None or refusal.code == 421:
-        return failure.reply
-    return Reply(refusal.code, "", refusal.lines()[0].decode("utf-8", "replace"))
+        A backend that refuses us is out of order, and no mail must bounce for that.
+        """
+        refusal = self._failure.refusal
+        if refusal is None or refusal.code == 421 or not self._conveyed:
+            return self._failure.reply
+        return Reply(refusal.code, "", refusal.lines()[0].decode("utf-8", "replace"))

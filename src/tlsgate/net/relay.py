@@ -254,6 +254,7 @@ class Relay:
     def _dial(self, *, tls_to_come: bool = False) -> None:
         self._dial_put_off = False
         dialler = self._routes.dialler(None if self._facts is None else self._facts.sni)
+        self._session.terms = dialler.terms(self._session.terms)
         self._link = dialler.link(self, self._who, lambda: self._facts, tls_to_come=tls_to_come)
         self._link.dial()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IAddress, IProtocol, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
 
 
 class Wire(Protocol):
@@ -83,11 +83,22 @@ def set_no_delay(wire: Wire) -> None:
         setter(True)
 
 
-def close(wire: Wire, clock: IReactorTime, closing_seconds: float) -> None:
+def close(wire: Wire, clock: IReactorTime, closing_seconds: float) -> IDelayedCall:
     """
     Close a connection once everything written is out; drop it if the other side does not take it in time.
+
+    Returns:
+        What will drop it, to be cancelled when the connection is gone: else it would keep all that it knows of alive.
     """
     # Under TLS, loseConnection() waits for the producer to leave.
     wire.unregisterProducer()
     wire.loseConnection()
-    clock.callLater(closing_seconds, wire.abortConnection)
+    return clock.callLater(closing_seconds, wire.abortConnection)
+
+
+def cancel(call: IDelayedCall | None) -> None:
+    """
+    Cancel what is still to come.
+    """
+    if call is not None and call.active():
+        call.cancel()

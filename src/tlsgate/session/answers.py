@@ -156,7 +156,9 @@ class Answers(State):
             self.phase = Phase.COMMANDS
 
     def _begin_message(self) -> None:
-        self.phase = Phase.MESSAGE
+        """
+        Take in message data from here on: the next layer's.
+        """
 
 
 def _possible(what: What, reply: BackendReply) -> bool:

@@ -84,7 +84,7 @@ class Failed:
     The connection is of no use: close it, once everything sent to it is out.
 
     *reply* is what the client gets, *log_reason* printable ASCII for the journal. *refusal* is the backend's own reply
-    where it greeted, or answered XCLIENT, with 4yz or 5yz: it is up, and has told us so.
+    where it greeted, or answered XCLIENT, with 4yz or 5yz: it is up, and does not want the client.
     """
 
     reply: Reply
@@ -255,7 +255,8 @@ class Opening:
         Fail while the channel is in order: with QUIT, unless what the backend *answered* was 421, which closes it.
         """
         politely: list[Step] = [] if answered is not None and answered.code == 421 else [Send(QUIT)]
-        refused = answered is not None and self._awaited in _REFUSABLE and answered.code >= 400
+        of_ours = _REFUSED_OF_OURS.get(self._awaited)
+        refused = answered is not None and of_ours is not None and answered.code >= 400 and answered.code not in of_ours
         return politely + self._failed(log_reason, answered if refused else None)
 
     def _failed(self, log_reason: str, refusal: BackendReply | None = None) -> list[Step]:
@@ -264,8 +265,12 @@ class Opening:
         return [Failed(reply, log_reason, refusal)]
 
 
-# Where the answer may be about the client: whoever knows who it is may refuse it.
-_REFUSABLE = frozenset({_Awaited.GREETING, _Awaited.XCLIENT})
+# Where the answer may be about the client, whom it may refuse, but for those codes: they say that our command was at
+# fault, or is not ours to give (XCLIENT_README: 501, 503, 550). The client has nothing to do with that.
+_REFUSED_OF_OURS = {
+    _Awaited.GREETING: frozenset[int](),
+    _Awaited.XCLIENT: frozenset({500, 501, 502, 503, 504, 550}),
+}
 _ON_THE_WAY_TO_TLS = frozenset({_Awaited.EHLO_BEFORE_TLS, _Awaited.STARTTLS, _Awaited.HANDSHAKE})
 
 

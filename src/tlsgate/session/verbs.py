@@ -76,13 +76,17 @@ VERBS = {
     b"SAML": _NEVER,
 }
 
+# RFC 821 knows verbs of four letters, and some servers still compare no more: RCPTX would be a recipient to them.
+_FOUR_LETTERS = frozenset(name[:4] for name in (*VERBS, b"STARTTLS"))
+
 
 def verb(name: bytes) -> Verb:
     """
     Return what is done with the verb *name* (upper case). Private verbs (X...) do not pass: they are made for trusted
-    neighbours, and the gate is one (XCLIENT, XEXCH50, X-EXPS, X-ANONYMOUSTLS and their like).
+    neighbours, and the gate is one (XCLIENT, XEXCH50, X-EXPS, X-ANONYMOUSTLS and their like). Nor does what begins like
+    another verb.
     """
     known = VERBS.get(name)
     if known is not None:
         return known
-    return _NEVER if name.startswith(b"X") else UNKNOWN
+    return _NEVER if name.startswith(b"X") or name[:4] in _FOUR_LETTERS else UNKNOWN

@@ -22,7 +22,10 @@ _MAILBOX = rb"(?:%b|%b)@%b|%b" % (_ATOMS, _QUOTED, _DOMAIN, _ATOMS)
 _PATH = re.compile(
     rb"(?i:FROM|TO): *(?:<(?:%b(?P<path>%b))?>(?: .*)?|(?P<bare>%b)(?: [^<>]*)?)" % (_ROUTE, _MAILBOX, _MAILBOX)
 )
-_CHUNK = re.compile(rb"([0-9]{1,18})(?: +(?i:(LAST)))? *")
+# A leading zero is octal to some readers, and 2**32 + 5 is 5 to Exim, which counts in 32 bits: what is then a chunk to
+# us would be commands to the backend.
+CHUNK_OCTETS_MAX = 2**31 - 1
+_CHUNK = re.compile(rb"(0|[1-9][0-9]{0,9})(?: +(?i:(LAST)))? *")
 
 
 @frozen
@@ -75,4 +78,6 @@ def chunk(argument: bytes) -> tuple[int, bool] | None:
     Return size in octets and whether it is the last one, from the argument of BDAT (RFC 3030 section 2).
     """
     match = _CHUNK.fullmatch(argument)
-    return None if match is None else (int(match[1]), match[2] is not None)
+    if match is None or int(match[1]) > CHUNK_OCTETS_MAX:
+        return None
+    return int(match[1]), match[2] is not None

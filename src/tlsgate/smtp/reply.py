@@ -81,7 +81,6 @@ PLAINTEXT_BEHIND_STARTTLS = Reply(554, "5.5.0", "Plaintext behind STARTTLS; noth
 ENCRYPTION_REQUIRED_FOR_AUTH = Reply(538, "5.7.11", "Encryption required for the requested authentication mechanism")
 MECHANISM_UNUSABLE = Reply(504, "5.5.4", "This authentication mechanism cannot be used through this gate")
 SASL_LINE_TOO_LONG = Reply(500, "5.5.6", "Authentication exchange line is too long")  # section 4
-SASL_LINE_INVALID = Reply(501, "5.5.2", "Authentication exchange line is not base64")  # section 4
 
 # RFC 5321
 CLOSING = Reply(221, "2.0.0", "Closing the connection")

@@ -1,0 +1,580 @@
+"""
+Attacks on a running gate, over real sockets: clients that want a word with the backend or the gate's resources, backends
+that want to be believed, and signals at bad moments.
+
+What only the decisions of a session are asked for, at every cut, stands in tests/session/test_attacks.py.
+"""
+
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import socketserver
+import ssl
+import struct
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+from attrs import define, field, frozen
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
+
+from tests.integration.configured import ConfiguredGate, configured, free_ports
+from tests.integration.gate import Identity
+from tests.integration.processes import private_folder, wait_until
+from tests.integration.servers import Exim
+from tests.integration.shapes import Hybrid, Shown
+from tests.integration.wire import CLIENT_NAME, Reply, Wire
+from tests.support.certificates import Authority, pem, self_signed
+from tests.support.legacy import Legacy
+
+SECONDS = 10.0
+NAME = "gate.example"
+PIECE_SECONDS = 0.02  # so that pieces of a backend's arrive one by one
+
+CONFIG = """
+hostname = "{name}"
+{listeners}
+
+[tls]
+certificates = [{{ chain = "{identity.certificate}", key = "{identity.key}" }}]
+{tls}
+
+[backend]
+endpoints = ["tcp:127.0.0.1:{backend}"]
+accept_open_relay = true
+probe_seconds = 0
+{backend_keys}
+
+[observe]
+metrics = "tcp:{metrics}:interface=127.0.0.1"
+
+[limits]
+{limits}
+
+{rest}
+"""
+LISTENER = """
+[[listener]]
+name = "{name}"
+endpoint = "tcp:{port}:interface=127.0.0.1"
+{keys}
+"""
+WORLD = 'level = "offered"'
+CLOSED = 'level = "required"'
+IMPLICIT = 'level = "required"\ntls = "implicit"'
+# A balancer on 127.0.0.9, who is not always what he should be.
+BALANCED = 'level = "offered"\nproxy_protocol_from = ["127.0.0.9"]'
+PARTNERS = 'level = "verified"'
+RULES = """
+[[rule]]
+listeners = ["world"]
+recipients = ["clinic.example", "*.clinic.example", "b\\u00fccher.example", "[192.0.2.1]"]
+level = "required"
+
+[[rule]]
+listeners = ["world"]
+senders = ["bank.example"]
+level = "required"
+
+[[rule]]
+listeners = ["closed"]
+helo = ["printer.example"]
+level = "offered"
+"""
+
+Play = Callable[[socket.socket], None]
+
+
+def legacy(wire: socket.socket) -> None:
+    """
+    Play a mail server that believes what it reads.
+    """
+    serve(wire, Legacy())
+
+
+def serve(wire: socket.socket, server: Legacy) -> None:
+    """
+    Play that server to its end.
+    """
+    wire.sendall(server.greeting)
+    while not server.over and (octets := wire.recv(65536)):
+        wire.sendall(server.feed(octets))
+
+
+class _Connection(socketserver.BaseRequestHandler):
+    server: "_Server"
+
+    def handle(self) -> None:
+        self.request.settimeout(SECONDS)
+        self.server.wires.append(self.request)
+        with suppress(OSError):
+            self.server.play(self.request)
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    request_queue_size = 512
+
+    def __init__(self) -> None:
+        self.play: Play = legacy
+        self.wires: list[socket.socket] = []
+        super().__init__(("127.0.0.1", 0), _Connection)
+
+
+@define
+class Puppet:
+    """
+    A backend that does what the test says, on each of its connections.
+    """
+
+    _server: _Server = field(factory=_Server)
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def port(self) -> int:
+        """
+        Where it listens.
+        """
+        port: int = self._server.server_address[1]
+        return port
+
+    def plays(self, play: Play) -> None:
+        """
+        Have *play* played on every connection from now on.
+        """
+        self._server.play = play
+
+    def records(self) -> list[Legacy]:
+        """
+        Play a mail server that believes what it reads, from now on; return the list its sessions are put into.
+        """
+        sessions: list[Legacy] = []
+
+        def play(wire: socket.socket) -> None:
+            sessions.append(Legacy())
+            serve(wire, sessions[-1])
+
+        self.plays(play)
+        return sessions
+
+
+@frozen
+class Scene:
+    """
+    A gate between us and a puppet.
+    """
+
+    gate: ConfiguredGate
+    puppet: Puppet
+    ports: dict[str, int]
+
+    def wire(self, listener: str = "world", mode: str = "plain", context: Any = None) -> Wire:
+        """
+        Return a client at that listener.
+        """
+        route = self.gate.route(self.ports[listener], mode)  # type: ignore[arg-type]  # a Mode
+        return Wire(route) if context is None else Wire(route, context)
+
+    @property
+    def pid(self) -> int:
+        """
+        The gate's process.
+        """
+        process = self.gate._daemon._process
+        assert process is not None
+        return process.pid
+
+    def descriptors(self) -> int:
+        """
+        Return how many files the gate has open.
+        """
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def settle(self, descriptors: int) -> None:
+        """
+        Wait until the gate has no more files open than that.
+        """
+        wait_until(
+            lambda: self.descriptors() <= descriptors,
+            SECONDS,
+            lambda: f"{self.descriptors()} files are open, {descriptors} were before",
+        )
+
+    def cpu_seconds(self) -> float:
+        """
+        Return the CPU time the gate has had.
+        """
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def memory_kib(self) -> int:
+        """
+        Return how much memory the gate has.
+        """
+        found = re.search(r"^VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
+        assert found is not None
+        return int(found[1])
+
+    def metrics(self) -> str:
+        """
+        Return what Prometheus would be told.
+        """
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports['metrics']}/metrics", timeout=SECONDS) as page:
+            text: str = page.read().decode()
+            return text
+
+    def delivers(self, listener: str = "world", mode: str = "plain") -> None:
+        """
+        Send a message as if nothing had happened.
+        """
+        sessions = self.puppet.records()
+        with self.wire(listener, mode) as wire:
+            wire.greeted()
+            wire.send(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@inbox.example>\r\nDATA\r\n")
+            assert wire.replies(3) == [250, 250, 354]
+            wire.send(b"as ever\r\n.\r\n")
+            assert wire.reply().code == 250
+            wire.quit()
+        assert [message for session in sessions for message in session.messages] == [b"as ever"]
+
+
+LISTENERS = {
+    "world": WORLD,
+    "closed": CLOSED,
+    "implicit": IMPLICIT,
+    "balanced": BALANCED,
+    "partners": PARTNERS,
+}
+
+
+def scene(
+    folder: Path, identity: Identity, limits: str = "", tls: str = "", backend_keys: str = "", rest: str = RULES
+) -> Iterator[Scene]:
+    """
+    Have a gate with a listener of each kind running.
+    """
+    ports = dict(zip([*LISTENERS, "metrics"], free_ports(len(LISTENERS) + 1), strict=True))
+    listeners = "".join(LISTENER.format(name=name, port=ports[name], keys=keys) for name, keys in LISTENERS.items())
+    with Puppet() as puppet:
+        config = CONFIG.format(
+            name=NAME,
+            listeners=listeners,
+            identity=identity,
+            tls=tls,
+            backend=puppet.port,
+            backend_keys=backend_keys,
+            metrics=ports["metrics"],
+            limits=limits,
+            rest=rest,
+        )
+        with configured(folder, config, identity.authority) as gate:
+            yield Scene(gate, puppet, ports)
+
+
+@pytest.fixture(scope="module")
+def at(identity: Identity, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """
+    The gate under attack. In the end it must have logged no traceback, and every line of its journal must be one.
+    """
+    folder = tmp_path_factory.mktemp("gate")
+    (folder / "ca.pem").write_bytes(pem(Authority.root("Partners").certificate))
+    yield from scene(folder, identity, tls='client_ca = "ca.pem"')
+
+
+@pytest.fixture(scope="module")
+def hasty(identity: Identity, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """
+    A gate without patience.
+    """
+    folder = tmp_path_factory.mktemp("hasty")
+    (folder / "ca.pem").write_bytes(pem(Authority.root("Partners").certificate))
+    limits = """
+client_timeout_seconds = 1
+handshake_timeout_seconds = 1
+backend_timeout_seconds = 1
+end_of_data_timeout_seconds = 1
+drain_timeout_seconds = 10
+"""
+    yield from scene(folder, identity, limits, 'client_ca = "ca.pem"')
+
+
+# -- a word with the backend
+
+# Verbs that the gate does not know, or refuses, and servers that read four letters of a verb would.
+LOOKALIKES = [
+    "RCPTX TO:<dr@clinic.example>",
+    "RCPT-TO TO:<dr@clinic.example>",
+    "MAILX FROM:<x@bank.example>",
+    "STARTTLSX",
+    "BDATX 5",
+    "DATAX",
+]
+SIZES = [
+    b"4294967301 LAST",  # 2**32 + 5: five octets to who counts in 32 bits
+    b"2147483653 LAST",
+    b"18446744073709551621 LAST",
+    b"00000000000000000005 LAST",
+    b"010 LAST",  # eight octets to who takes it for octal
+    b"+5 LAST",
+    b"5LAST",
+    b"0x5 LAST",
+    b"5 LAST LAST",
+    b"5.0 LAST",
+    b"-5 LAST",
+    b"LAST",
+]
+
+
+class TestAWordWithTheBackend:
+    @pytest.mark.parametrize("lookalike", LOOKALIKES)
+    def test_a_verb_that_begins_like_another(self, at: Scene, lookalike: str) -> None:
+        """
+        Old servers compare four letters (RFC 821 knows no longer verbs). On a broken gate this one would hear a
+        recipient or sender whose rule demands TLS, or wait for octets that are commands to the gate.
+        """
+        sessions = at.puppet.records()
+        with at.wire() as wire:
+            wire.greeted()
+            assert wire.command("MAIL FROM:<a@client.example>").code == 250
+            assert wire.command(lookalike).code in {500, 502}
+            wire.quit()
+        assert sessions[-1].commands == [b"EHLO client.example", b"MAIL FROM:<a@client.example>", b"QUIT"]
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_a_chunk_of_two_sizes(self, at: Scene, size: bytes) -> None:
+        """
+        3030-07: a size that two readers can read differently. On a broken gate, what is a chunk to it is commands to
+        the backend: XCLIENT arrives.
+        """
+        sessions = at.puppet.records()
+        with at.wire() as wire:
+            wire.greeted()
+            wire.send(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@inbox.example>\r\n")
+            assert wire.replies(2) == [250, 250]
+            wire.send(b"BDAT " + size + b"\r\n ab\r\nXCLIENT ADDR=127.0.0.1\r\nRSET\r\nQUIT\r\n")
+            assert wire.replies(5) == [501, 500, 502, 250, 221]
+        heard = sessions[-1].commands
+        assert heard[-2:] == [b"RSET", b"QUIT"]
+        assert sessions[-1].messages == []
+        assert not [line for line in heard if line.startswith((b"BDAT", b"XCLIENT", b" ab"))]
+
+    def test_a_chunk_of_two_sizes_before_a_real_server(self, identity: Identity, tmp_path: Path) -> None:
+        """
+        3030-07: Exim takes 4294967301 for 5. On a broken gate a second message, which nobody has judged, is delivered.
+        """
+        chunk = b"A: b\r\n"
+        with private_folder("exim") as folder:
+            exim = Exim(folder)
+            exim.start()
+            try:
+                (tmp_path / "ca.pem").write_bytes(pem(Authority.root("Partners").certificate))
+                for there in scene(tmp_path, identity, tls='client_ca = "ca.pem"', rest=RULES.replace("clinic", "inbox")):
+                    there.gate.reload(there.gate.config.replace(f":{there.puppet.port}", f":{exim.port}"))
+                    smuggle(there, chunk)
+                assert "secret@client.example" not in exim.said()
+            finally:
+                exim.stop()
+
+    def test_every_spelling_of_a_recipient(self, at: Scene) -> None:
+        """
+        What servers read as dr@clinic.example is judged as that, or not passed on. On a broken gate the backend hears
+        one of these in plaintext.
+        """
+        sessions = at.puppet.records()
+        for spelling in SPELLINGS:
+            with at.wire() as wire:
+                wire.greeted()
+                assert wire.command("MAIL FROM:<a@client.example>").code == 250
+                wire.send(b"RCPT TO:" + spelling + b"\r\n")
+                assert wire.reply().code in {500, 501, 530}, spelling
+                wire.quit()
+        assert not [line for session in sessions for line in session.commands if line.startswith(b"RCPT")]
+
+    def test_a_mail_within_a_mail(self, at: Scene) -> None:
+        """
+        2920-01: whose transaction it is, is known again before the next command is judged, however they are pipelined.
+        """
+        sessions = at.puppet.records()
+        with at.wire() as wire:
+            wire.greeted()
+            wire.send(
+                b"MAIL FROM:<a@client.example>\r\nMAIL FROM:<x@bank.example>\r\nRSET\r\nMAIL FROM:<y@Bank.Example.>\r\n"
+                b"EHLO other.example\r\nMAIL FROM:<@relay.example:z@BANK.example> SIZE=1\r\nRCPT TO:<b@inbox.example>\r\n"
+                b"MAIL FROM:x@bank.example\r\nQUIT\r\n"
+            )
+            assert [code for code in wire.replies(9) if code not in {250, 221}] == [530] * 5
+        assert not [line for line in sessions[-1].commands if b"bank" in line.lower()]
+
+    def test_another_name_within_a_transaction(self, at: Scene) -> None:
+        """
+        A name for which plaintext is enough, and then another: the law of the new name holds at once, also for what
+        was begun under the old one. On a broken gate the second message is delivered in plaintext.
+        """
+        sessions = at.puppet.records()
+        with at.wire("closed") as wire:
+            wire.reply()
+            wire.send(
+                b"EHLO printer.example\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<b@inbox.example>\r\n"
+                b"EHLO other.example\r\nDATA\r\nRCPT TO:<c@inbox.example>\r\nBDAT 5 LAST\r\nQUIT\rQUIT\r\n"
+            )
+            assert wire.replies(8) == [250, 250, 250, 250, 530, 530, 530, 221]
+        assert [session.messages for session in sessions] == [[]]
+        assert b"DATA" not in sessions[-1].commands
+
+    @pytest.mark.parametrize("listener", ["world", "closed"])
+    def test_a_whole_session_behind_starttls(self, at: Scene, listener: str) -> None:
+        """
+        3207-26: in one packet with STARTTLS, with a ClientHello in between, and behind the 220.
+        """
+        sessions = at.puppet.records()
+        hello = b"\x16\x03\x01\x00\x05hello"
+        words = b"MAIL FROM:<injected@client.example>\r\n"
+        for behind in (words, hello + words, b"\r\n", b"\0", words * 2000):
+            with at.wire(listener) as wire:
+                wire.reply()
+                wire.command(f"EHLO {CLIENT_NAME}")
+                wire.send(b"STARTTLS\r\n" + behind)
+                said = wire.rest()
+                assert said.startswith((b"554 5.5.0", b"220 ")), behind
+        assert not [line for session in sessions for line in session.commands if b"injected" in line]
+
+
+def smuggle(there: Scene, chunk: bytes) -> None:
+    """
+    Have a chunk taken for shorter than it is, with another message behind its end.
+    """
+    with there.wire() as wire:
+        wire.greeted()
+        wire.send(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<postmaster@client.example>\r\n")
+        wire.replies(2)
+        size = b"%d" % (2**32 + len(chunk))
+        wire.send(
+            b"BDAT " + size + b" LAST\r\n" + chunk + b"RSET\r\nMAIL FROM:<secret@client.example>\r\n"
+            b"RCPT TO:<bob@inbox.example>\r\nBDAT 6 LAST\r\n" + chunk + b"QUIT\r\n"
+        )
+        wire.rest()
+
+
+SPELLINGS = [
+    b"<dr@clinic.example>",
+    b"<dr@CLINIC.example.>",
+    b"dr@clinic.example",
+    b" <dr@clinic.example>",
+    b"<dr@ward.clinic.example>",
+    b"<@a.example,@b.example:dr@clinic.example>",
+    b"<@[IPv6:::1]:dr@clinic.example>",
+    b'<"dr"@clinic.example>',
+    b'<"dr@inbox.example"@clinic.example>',
+    b"<dr@clinic.example >",
+    b"< dr@clinic.example>",
+    b"<dr @ clinic.example>",
+    b"<dr@clinic . example>",
+    b"<dr@(inbox.example)clinic.example>",
+    b"<dr(a)@clinic.example(b)>",
+    b'<dr@"clinic".example>',
+    b"<dr@cl\\inic.example>",
+    b"<dr%clinic.example@inbox.example>",
+    b"<dr%clinic.example>",
+    b"<clinic.example!dr@inbox.example>",
+    b"<clinic.example!dr>",
+    b"<dr@clinic.example@inbox.example>",
+    b'<"dr@clinic.example"@inbox.example>',
+    b"<x:dr@clinic.example;>",
+    b"Dr <dr@clinic.example>",
+    b"<dr@inbox.example,dr@clinic.example>",
+    b"<dr@inbox.example>dr@clinic.example",
+    b"<dr@b\xc3\xbccher.example>",
+    b"<dr@B\xc3\x9cCHER.example>",
+    b"<dr@xn--bcher-kva.example>",
+    b"<dr@b\xfccher.example>",
+    b"<dr@clinic\xe3\x80\x82example>",
+    b"<dr@[192.0.2.1]>",
+    b"<dr@clinic.example\0>",
+    b"<dr@clinic.example\t>",
+]
+
+
+# -- what the gate has
+
+
+def reset(wire: socket.socket) -> None:
+    """
+    Drop a connection with RST.
+    """
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wire.close()
+
+
+class TestWhatTheGateHas:
+    def test_more_connections_than_descriptors(self, at: Scene) -> None:
+        """
+        Clients use up the process's file descriptors. On a broken gate the backend counts as down for it, and who comes
+        next is turned away; or it never accepts again.
+        """
+        at.delivers()
+        before = at.descriptors()
+        limits = resource.prlimit(at.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(at.pid, resource.RLIMIT_NOFILE, (before + 21, limits[1]))
+        try:
+            with ExitStack() as crowd:
+                for _ in range(60):
+                    crowd.enter_context(socket.create_connection(("127.0.0.1", at.ports["world"])))
+                wait_until(lambda: at.descriptors() >= before + 20, SECONDS, lambda: "the descriptors are not used up")
+            at.settle(before)
+            at.delivers()
+        finally:
+            resource.prlimit(at.pid, resource.RLIMIT_NOFILE, limits)
+        assert at.gate.journal("backend-down") == []
+
+    def test_connections_that_are_reset(self, at: Scene) -> None:
+        """
+        RST at every stage of getting in. On a broken gate descriptors, or places in the count of sessions, are lost:
+        there are 100 for one client.
+        """
+        before = at.descriptors()
+        hello = client_hello()
+        for number in range(240):
+            wire = socket.create_connection(("127.0.0.1", at.ports[("world", "closed", "implicit")[number % 3]]))
+            if number % 4 == 1:
+                wire.sendall(b"EHLO a.example\r\nSTARTTLS\r\n")
+            elif number % 4 == 2:
+                wire.sendall(hello[: number * 2])
+            elif number % 4 == 3:
+                wire.sendall(b"EHLO a.example\r\nSTARTTLS\r\n" + hello)
+            reset(wire)
+        at.settle(before)
+        for listener, mode in (("world", "plain"), ("closed", "starttls"), ("implicit", "implicit")):
+            at.delivers(listener, mode)
+        at.settle(before)
+
+
+def client_hello() -> bytes:
+    """
+    Return the first octets of a handshake.
+    """
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    connection = SSL.Connection(context, None)
+    connection.set_connect_state()
+    with suppress(SSL.WantReadError):
+        connection.do_handshake()
+    return connection.bio_read(65536)

@@ -1,0 +1,195 @@
+"""
+Ways to a backend: what a client hears when there is none, and when the next one helps.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.net.memory import Network
+from tests.net.world import BACKEND_PORT, SECOND_PORT, Backend, Client, World, world
+from tests.support.legacy import Legacy
+
+DOWN = b"421 4.3.2 The mail server is not available, try again later\r\n"
+UNREACHABLE = b"451 4.4.1 The mail server cannot be reached, try again later\r\n"
+GREETING = b"220 legacy.example ESMTP\r\n"
+
+
+def greeting(words: bytes) -> Callable[[Backend], None]:
+    return lambda backend: setattr(backend, "legacy", Legacy(greeting=words))
+
+
+def dying(backend: Backend) -> None:
+    backend.said_max = 0
+
+
+BROKEN: dict[str, Callable[[Backend], None] | None] = {
+    "refused": None,
+    "closed at once": dying,
+    "greets with 554": greeting(b"554 go away\r\n"),
+    "greets with 421": greeting(b"421 busy\r\n"),
+    "greets with rubbish": greeting(b"HTTP/1.1 400 Bad Request\r\n"),
+    "greets twice": greeting(GREETING + GREETING),
+    "greets without end": greeting(b"220-x\r\n" * 100_000),
+}
+
+
+def break_it(w: World, how: str, port: int) -> None:
+    """
+    Have the backend on *port* broken from now on.
+    """
+    prepare = BROKEN[how]
+    if prepare is None:
+        w.network.answers[port] = "refuse"
+    else:
+        w.new_backend = lambda backend: prepare(backend) if backend.port == port else None
+
+
+class TestNoBackend:
+    @pytest.mark.parametrize("how", BROKEN)
+    def test_where_tls_is_offered_421_comes_instead_of_a_greeting(self, how: str) -> None:
+        with world("offered") as w:
+            break_it(w, how, BACKEND_PORT)
+            client = w.connect()
+            assert client.heard() == DOWN
+            w.settle(6)
+            assert client.closed
+            assert all(backend.end.closed for backend in w.backends)
+
+    @pytest.mark.parametrize("how", BROKEN)
+    @pytest.mark.parametrize("tls", ["starttls", "implicit"])
+    def test_where_tls_is_required_451_comes_inside_it(self, how: str, tls: str) -> None:
+        """In the open nothing is said of it; inside, the client may try and QUIT."""
+        with world(tls=tls) as w:
+            break_it(w, how, BACKEND_PORT)
+            client = w.connect()
+            if tls == "starttls":
+                client.starttls()
+                client.heard()
+                client.send(b"EHLO x\r\nMAIL FROM:<a@example.org>\r\n")
+                assert client.heard() == UNREACHABLE.replace(b"4.4.1 ", b"") + UNREACHABLE
+                assert client.send(b"QUIT\r\n").codes() == [221]
+            else:
+                client.handshake()
+                assert client.heard() == DOWN
+            w.settle(6)
+            assert client.closed
+            assert all(backend.end.closed for backend in w.backends)
+
+    def test_while_it_is_known_to_be_down_nobody_waits_for_it(self) -> None:
+        with world() as w:
+            w.network.answers[BACKEND_PORT] = "refuse"
+            w.connect().starttls().lose()
+            dials = len(w.network.tcpClients)
+            client = w.connect()
+            assert client.heard() == DOWN
+            assert client.closed
+            assert len(w.network.tcpClients) == dials
+
+    def test_it_is_taken_back_when_it_is_well_again(self) -> None:
+        with world() as w:
+            w.network.answers[BACKEND_PORT] = "refuse"
+            w.connect().starttls().lose()
+            w.settle(600)
+            assert w.connect().heard() == DOWN
+            w.network.answers[BACKEND_PORT] = "accept"
+            for _ in range(61):
+                w.settle(1)
+            w.inside()
+
+
+class TestNextBackend:
+    @pytest.mark.parametrize("how", BROKEN)
+    @pytest.mark.parametrize("level", ["offered", "required"])
+    def test_the_second_serves_when_the_first_does_not(self, how: str, level: str) -> None:
+        with world(level, second=True) as w:
+            break_it(w, how, BACKEND_PORT)
+            client = w.connect()
+            if level == "required":
+                client.starttls()
+                client.heard()
+            assert client.send(b"EHLO x\r\n").codes()[-1] == 250
+            assert w.backend.port == SECOND_PORT
+            assert w.backend.heard == b"EHLO x\r\n"
+
+    def test_the_first_is_the_first_choice(self) -> None:
+        with world(second=True) as w:
+            for _ in range(3):
+                w.inside()
+                assert w.backend.port == BACKEND_PORT
+
+    def test_one_lost_in_a_session_is_not_replaced_within_it(self) -> None:
+        """Nobody knows what the other one did with what it was told."""
+        with world(second=True) as w:
+            client = w.inside().send(b"MAIL FROM:<a@example.org>\r\n")
+            client.heard()
+            w.backend.end.reset()
+            w.settle()
+            assert client.heard() == b"421 4.4.2 Lost the connection to the mail server\r\n"
+            assert len(w.backends) == 1
+
+
+class TestDialling:
+    def test_the_dial_runs_beside_the_handshake(self) -> None:
+        with world() as w:
+            client = w.connect().send(b"EHLO x\r\n")
+            assert w.backends == []
+            client.send(b"STARTTLS\r\n")
+            assert len(w.backends) == 1
+            assert w.backend.said == GREETING
+
+    @pytest.mark.parametrize("tls", ["starttls", "implicit"])
+    def test_a_client_that_gives_up_leaves_no_connection(self, tls: str) -> None:
+        with world(tls=tls) as w:
+            w.network.answers[BACKEND_PORT] = "silence"
+            client = w.connect()
+            if tls == "starttls":
+                client.send(b"EHLO x\r\n").send(b"STARTTLS\r\n")
+            client.lose()
+            assert w.network.connectors[-1].stoppedConnecting
+
+    def test_a_client_that_gives_up_while_the_backend_thinks(self) -> None:
+        with world("offered", new_backend=lambda backend: setattr(backend, "silent", True)) as w:
+            client = w.connect()
+            assert client.heard() == b""
+            client.lose()
+            w.settle(6)
+            assert w.backend.end.closed
+
+    def test_what_a_client_says_too_early_waits(self) -> None:
+        """5321-13: its commands are answered after the greeting, in order."""
+        with world("offered", new_backend=lambda backend: setattr(backend, "silent", True)) as w:
+            client = w.connect().send(b"EHLO x\r\n").send(b"NOOP\r\n")
+            assert client.heard() == b""
+            assert w.backend.heard == b""
+            w.backend.silent = False
+            w.settle()
+            assert client.codes() == [220, 250, 250]
+
+    def test_insufficient_tls_hangs_it_up_unheard(self) -> None:
+        """3207-12: and the client's words never reached it."""
+        with world("verified_like", levels=WEAK) as w:
+            client: Client = w.connect().starttls()
+            client.heard()
+            assert client.send(b"EHLO x\r\nMAIL FROM:<a@example.org>\r\nNOOP\r\nQUIT\r\n").codes() == [554] * 3 + [221]
+            w.settle(6)
+            assert w.backend.heard in {b"", b"QUIT\r\n"}
+            assert w.backend.end.closed
+
+
+# More than any handshake achieves.
+WEAK = '[[level]]\nname = "verified_like"\ngroups = ["secp521r1"]\n'
+
+
+def test_the_kernel_of_these_tests_takes_what_it_has_room_for() -> None:
+    """The network in memory is itself to be trusted: what does not fit stays with the sender."""
+    with world() as w:
+        assert isinstance(w.network, Network)
+        client = w.connect()
+        client.heard()
+        client.end.room = 3
+        client.send(b"NOOP\r\n")
+        assert client.heard() == b"250"
+        client.end.room = 100
+        w.settle()
+        assert client.heard() == b" 2.0.0 OK\r\n"
