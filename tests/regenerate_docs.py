@@ -7,8 +7,7 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`.
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-
-from attrs import evolve
+from typing import Any
 
 from tlsgate import translation
 from tlsgate.config import Limits
@@ -60,7 +59,8 @@ def waits() -> str:
     """
     Return whom a session may wait for, with the key of the configuration that says for how long.
     """
-    told_apart = evolve(Limits(), **{key: number for number, key in enumerate(_TIMEOUTS, start=1)})
+    numbers: dict[str, Any] = {key: number for number, key in enumerate(_TIMEOUTS, start=1)}
+    told_apart = Limits(**numbers)
     timeouts, defaults = translation.timeouts(told_apart), translation.timeouts(Limits())
 
     def row(waiting: Waiting) -> tuple[str, str, str, str]:
@@ -86,6 +86,7 @@ def verbs() -> str:
     rows = [("`STARTTLS`", "no", "yes", "the gate's own answer")]
     rows += [row(f"`{name.decode('ascii')}`", entry) for name, entry in VERBS.items()]
     rows.append(row("any other `X...`", verb(b"X-ANY")))
+    rows.append(row("any other that begins with four letters of one above (`RCPTX`)", verb(b"RCPTX")))
     rows.append(row("any other", UNKNOWN))
     return _table(("verb", "relayed", "ends a group", "what the backend's reply means to the gate"), rows)
 

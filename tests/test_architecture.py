@@ -38,7 +38,7 @@ IMPURE_CALLS = {"open", "print", "input", "now", "today", "utcnow"}
 CONFIG_BANNED = {"logging", "socket", "time", "OpenSSL"}
 BANNED = {"twisted.mail"}
 # Paths of a machine on which this was made, in source that others will read.
-OF_ONE_MACHINE = re.compile(r"/(?:work|home|root|Users)/")
+OF_ONE_MACHINE = re.compile(r"/(?:home|root|Users|work)/")
 
 
 def modules() -> Iterator[tuple[str, str]]:
@@ -179,7 +179,7 @@ CHECKS: dict[Callable[[str, str], list[str]], list[tuple[str, str]]] = {
     ],
     banned: [("net.relay", "from twisted.mail import smtp"), ("operator.x", "import twisted.mail.smtp")],
     too_long: [("net.relay", "x = 1\n" * (LINES_MAX + 1))],
-    of_one_machine: [("service", "# see " + "/work" + "/main/src")],
+    of_one_machine: [("service", "# see /home/somebody/src")],
     not_said: [("net.relay", "x = 1\n")],
 }
 

@@ -91,6 +91,9 @@ def test_the_public_mx_demands_of_some_what_it_promises() -> None:
 
 
 def test_users_submit_over_strong_tls_alone() -> None:
+    """
+    3207-21, 8314-01: by STARTTLS on the submission port, and by implicit TLS on its own.
+    """
     config = example("submission.toml")
     law = rulebook(config)
     for listener in config.listeners:

@@ -163,7 +163,9 @@ class TestCommandLine:
         assert sorted(set(found) - {"help", "version"}) == sorted(OPTIONS)
 
     def test_twistd_lists_the_plugin(self, folder: Path) -> None:
-        ended = subprocess.run([str(TWISTD), "--help"], cwd=folder, capture_output=True, text=True, timeout=60, check=True)
+        ended = subprocess.run(
+            [str(TWISTD), "--help"], cwd=folder, capture_output=True, text=True, timeout=60, check=True
+        )
         assert re.search(r"^ +tlsgate ", ended.stdout, re.MULTILINE)
 
     def test_version(self, capsys: pytest.CaptureFixture[str]) -> None:

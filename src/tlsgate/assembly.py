@@ -33,14 +33,15 @@ class Assembly:
         Return the factory of a listener.
         """
         frontend = Frontend(listener.name, self.gate, self.identities.of(listener.name), self._routes(listener))
-        frontend.implicit = listener.tls == "implicit"
-        frontend.proxy_protocol_from = listener.proxy_protocol_from
+        self.renew(frontend, listener)
         return frontend
 
     def renew(self, frontend: Frontend, listener: Listener) -> None:
         """
         Have new sessions of a listener that stays run under this assembly.
         """
+        frontend.name = listener.name
+        frontend.implicit = listener.tls == "implicit"
         frontend.gate = self.gate
         frontend.keeper = self.identities.of(listener.name)
         frontend.routes = self._routes(listener)
@@ -54,21 +55,17 @@ def assemble(
     config: Config, reactor: IReactorTime, journal: Journal, own_name: str, previous: Assembly | None = None
 ) -> Assembly:
     """
-    Make the parts. What a *previous* assembly knows of the world is kept: how many sessions there are, and what the
-    backends call themselves.
+    Make the parts. What the backends call themselves is known from a *previous* assembly.
 
     Raises:
         ConfigError: The configuration cannot be used.
     """
     law = translation.rulebook(config)
-    limits = translation.limits(config.limits)
-    if previous is not None:
-        limits = previous.gate.limits.moved_to(limits)
     gate = Gate(
         reactor,
         law,
         journal,
-        limits,
+        translation.limits(config.limits),
         translation.timeouts(config.limits),
         translation.bounds(config.limits),
         config.hostname,

@@ -5,13 +5,13 @@ The composition root: what `twistd tlsgate` starts.
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import cast
 
 from twisted.application import strports
 from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.internet.protocol import Factory
@@ -20,6 +20,7 @@ from tlsgate.assembly import Assembly, assemble
 from tlsgate.config import Config, ConfigError, Listener
 from tlsgate.net.frontend import Frontend
 from tlsgate.net.prober import Prober
+from tlsgate.net.wire import cancel
 from tlsgate.observe.web import site
 from tlsgate.options import Options
 from tlsgate.relay_guard import refuse_open_relays, watch_open_relays
@@ -57,7 +58,9 @@ class GateService(MultiService):
         posture = () if config.observe.posture is None else (NO_POSTURE,)
         self._witness.warn((*outcome.warnings, *config.warnings, *doubts, *posture))
         self._witness.metrics.certificates(self._assembly.identities.expiries())
-        self._listening: dict[tuple[str, str, str], tuple[Frontend, IService]] = {}
+        # By endpoint: all else about a listener may change while its port stays open.
+        self._listening: dict[str, tuple[Frontend, IService]] = {}
+        self._past: list[Frontend] = []  # no more listened at, but their sessions may go on
         for listener in config.listeners:
             self._listen(listener)
         if config.observe.metrics is not None:
@@ -90,25 +93,24 @@ class GateService(MultiService):
         Serve.
         """
         super().startService()  # type: ignore[no-untyped-call]
+        # The handler of a signal may run anywhere; the reactor's own thread does the work.
+        reactor = cast(IReactorFromThreads, self._reactor)
+        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self.reload))
         for listener in self.config.listeners:
             self._tell_listening(listener)
         for prober in self._probers:
             prober.start()
         self._watch_files()
-        # The handler of a signal may run anywhere; the reactor's own thread does the work.
-        reactor = cast(IReactorFromThreads, self._reactor)
-        signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self.reload))
 
     def stopService(self) -> "Deferred[None]":
         """
         Stop accepting; let mail transactions finish; then close what is left (RFC 5321 section 3.8).
         """
-        if self._watch is not None:
-            self._watch.cancel()
+        cancel(self._watch)
         for prober in self._probers:
             prober.stop()
         stopped: Deferred[None] = Deferred()
-        frontends = [frontend for frontend, _ in self._listening.values()]
+        frontends = [*self._past, *(frontend for frontend, _ in self._listening.values())]
         deadline = self._reactor.seconds() + self.config.limits.drain_timeout_seconds
 
         def wait(_: object = None) -> None:
@@ -153,35 +155,45 @@ class GateService(MultiService):
         self._witness.warn((*outcome.warnings, *config.warnings))
         self._witness.metrics.certificates(assembly.identities.expiries())
         self._put_to_work(assembly)
-        self._witness.record("reloaded", {})
 
     # -- inside
 
     def _put_to_work(self, assembly: Assembly) -> None:
+        assembly.gate.limits = self._assembly.gate.limits.moved_to(assembly.gate.limits)
         self._assembly = assembly
+        self._past = [frontend for frontend in self._past if frontend.protocols]
         for prober in self._probers:
             prober.stop()
         self._probers = [Prober(dialler) for dialler in assembly.diallers.values()]
         for prober in self._probers:
             prober.start()
-        wanted = {_key(listener): listener for listener in assembly.config.listeners}
-        for key in self._listening.keys() - wanted.keys():
-            _, port = self._listening.pop(key)
-            port.disownServiceParent()
-        for key, listener in wanted.items():
-            if key in self._listening:
-                assembly.renew(self._listening[key][0], listener)
+        self._watch_files_from_now_on()
+        wanted = {listener.endpoint: listener for listener in assembly.config.listeners}
+        closed = []
+        for endpoint in self._listening.keys() - wanted.keys():
+            frontend, port = self._listening.pop(endpoint)
+            self._past.append(frontend)
+            closed.append(maybeDeferred(port.disownServiceParent))
+        for endpoint, (frontend, _) in self._listening.items():
+            assembly.renew(frontend, wanted[endpoint])
+        # The same port may be asked for in other words: it is free once the old one is closed.
+        DeferredList(closed).addCallback(lambda _: self._listen_anew(wanted))
+
+    def _listen_anew(self, wanted: Mapping[str, Listener]) -> None:
+        for endpoint, listener in wanted.items():
+            if endpoint in self._listening:
                 continue
             try:
                 self._listen(listener)
                 self._tell_listening(listener)
             except (CannotListenError, ConfigError) as error:
                 self._witness.record("listening-failed", {"listener": listener.name, "reason": str(error)})
+        self._witness.record("reloaded", {})
 
     def _listen(self, listener: Listener) -> None:
         frontend = self._assembly.frontend(listener)
         port = self._serve(f"{listener.at}.endpoint", listener.endpoint, frontend)
-        self._listening[_key(listener)] = (frontend, port)
+        self._listening[listener.endpoint] = (frontend, port)
 
     def _serve(self, key: str, endpoint: str, factory: Factory) -> IService:
         try:
@@ -195,17 +207,18 @@ class GateService(MultiService):
         """
         Load certificates again when their files have changed (certbot's renames, a Kubernetes secret's swap).
         """
-        seconds = self.config.tls.reload_seconds
-        if not seconds:
-            self._watch = None
-            return
         outcome = self._assembly.identities.refresh(self._now())
         if outcome is not None:
             event = "certificates-reloaded" if outcome.changed else "certificates-refused"
             self._witness.record(event, {"problems": list(outcome.problems)})
             self._witness.warn(outcome.warnings)
             self._witness.metrics.certificates(self._assembly.identities.expiries())
-        self._watch = self._reactor.callLater(seconds, self._watch_files)
+        self._watch_files_from_now_on()
+
+    def _watch_files_from_now_on(self) -> None:
+        cancel(self._watch)
+        seconds = self.config.tls.reload_seconds
+        self._watch = self._reactor.callLater(seconds, self._watch_files) if seconds else None
 
     def _tell_listening(self, listener: Listener) -> None:
         fields = {"listener": listener.name, "endpoint": listener.endpoint, "tls": listener.tls}
@@ -216,10 +229,6 @@ class GateService(MultiService):
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._reactor.seconds(), UTC)
-
-
-def _key(listener: Listener) -> tuple[str, str, str]:
-    return listener.name, listener.endpoint, listener.tls
 
 
 def _own_name() -> str:

@@ -567,6 +567,108 @@ class TestWhatTheGateHas:
             at.delivers(listener, mode)
         at.settle(before)
 
+    def test_clients_that_stop_in_the_middle(self, hasty: Scene) -> None:
+        """
+        Slow loris in every phase at once: each is told, or dropped, when its time is over, and leaves nothing behind.
+        """
+        hasty.delivers()
+        before = hasty.descriptors()
+        hasty.puppet.records()
+        with ExitStack() as crowd:
+            wires = [crowd.enter_context(hasty.wire(listener)) for listener, _ in STOPPED]
+            for wire, (_, octets) in zip(wires, STOPPED, strict=True):
+                wire.send(octets)
+            # Whoever says one more octet every now and then has no more time.
+            for _ in range(8):
+                time.sleep(0.2)
+                for wire in wires:
+                    with suppress(OSError):
+                        wire.send(b"x")
+            hasty.settle(before)
+            for wire, (_, octets) in zip(wires, STOPPED, strict=True):
+                with suppress(OSError):
+                    assert b"\r\n250 2.0.0" not in wire.rest(), octets
+        hasty.delivers()
+
+    def test_a_backend_that_stops_in_the_middle(self, hasty: Scene) -> None:
+        """
+        A backend that greets, takes, answers half, or nothing: the client hears a 4yz in the backend's time.
+        """
+        hasty.delivers()
+        before = hasty.descriptors()
+        for stops in (b"220 half of", b"220-a\r\n220-b\r\n", b"220 ok\r\n", b"220 ok\r\n250-never\r\n"):
+            hasty.puppet.plays(lambda wire, stops=stops: stall(wire, stops))
+            with hasty.wire() as wire:
+                wire.send(b"EHLO a.example\r\n")
+                said = wire.rest()
+                assert said.splitlines()[-1][:3] == b"421", said
+        hasty.settle(before)
+
+    @pytest.mark.parametrize("mode", ["plain", "starttls"])
+    def test_a_client_that_never_reads(self, at: Scene, mode: str) -> None:
+        """
+        Law 7: it asks for long answers and takes none. On a broken gate the answers pile up in memory.
+        """
+        answer = b"".join(b"214-" + b"x" * 500 + b"\r\n" for _ in range(100)) + b"214 end\r\n"
+
+        def play(wire: socket.socket) -> None:
+            wire.sendall(b"220 ok\r\n")
+            for line in wire.makefile("rb"):
+                wire.sendall(answer if line[:4] == b"HELP" else b"250-ok\r\n250 PIPELINING\r\n")
+
+        at.puppet.plays(play)
+        started = at.memory_kib()
+        before = at.descriptors()
+        with at.wire(mode="plain" if mode == "plain" else "starttls") as wire:
+            wire.greeted()
+            wire._socket.settimeout(0.5)
+            with pytest.raises(OSError, match="timed out"):
+                for _ in range(1000):
+                    wire.send(b"HELP\r\n" * 10_000)
+            assert at.memory_kib() - started < 8 * 1024
+        at.settle(before)
+
+    def test_noise_costs_no_more_than_it_weighs(self, at: Scene) -> None:
+        """
+        Newlines to be made good, octets one by one, lines that never end: twice as much of it takes about twice as long.
+        On a gate that looks at what it has looked at before, four times.
+        """
+        at.puppet.plays(swallow)
+        for name, prologue, noise in NOISES:
+            costs = []
+            for times in (1, 2):
+                with at.wire() as wire:
+                    wire.greeted()
+                    wire.send(prologue)
+                    started = at.cpu_seconds()
+                    for _ in range(times * 2):
+                        wire.send(noise)
+                    # The answer to what comes behind it, or the end of the connection, says that it was read.
+                    wire.send(b"\r\n.\r\nQUIT\r\n")
+                    wire.rest()
+                costs.append(at.cpu_seconds() - started)
+            assert costs[1] < 3 * costs[0] + 0.2, (name, costs)
+            assert costs[1] < 2.5, (name, costs)
+
+    def test_handshakes_octet_by_octet(self, at: Scene) -> None:
+        """
+        A ClientHello in single octets, then records of a single octet.
+        """
+        at.puppet.records()
+        before = at.cpu_seconds()
+        with at.wire("implicit", "plain") as wire:
+            context = ssl.create_default_context(cafile=wire.route.authority)
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+            step(tls.do_handshake, wire, incoming, outgoing, 1)
+            for octet in b"NOOP " + b"x" * 3000 + b"\r\nQUIT\r\n":
+                tls.write(bytes([octet]))
+            wire.send(outgoing.read())
+            said = b""
+            while b"\r\n221" not in said:
+                said += step(tls.read, wire, incoming, outgoing, 65536)
+        assert at.cpu_seconds() - before < 2
+
 
 def client_hello() -> bytes:
     """
@@ -578,3 +680,215 @@ def client_hello() -> bytes:
     with suppress(SSL.WantReadError):
         connection.do_handshake()
     return connection.bio_read(65536)
+
+
+# Where a client stops: the listener, and what it has said by then.
+STOPPED = [
+    ("world", b""),
+    ("world", b"EHLO a.exam"),
+    ("world", b"EHLO a.example\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<b@inbox.example>\r\n"),
+    ("world", b"EHLO a.example\r\nMAIL FROM:<a@client.example>\r\nRCPT TO:<b@inbox.example>\r\nBDAT 100 LAST\r\nabc"),
+    ("world", b"EHLO a.example\r\nSTARTTLS\r\n"),
+    ("closed", b"EHLO a.example\r\nBDAT 100 LAST\r\nabc"),
+    ("closed", b"EHLO a.example\r\nSTARTTLS\r\n"),
+    ("closed", b"x" * 100_000),
+    ("implicit", b""),
+    ("implicit", b"\x16\x03\x01\x02\x00\x01"),
+    ("implicit", b"QUIT\r\n"),
+]
+
+_MAIL = b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@inbox.example>\r\n"
+NOISES = [
+    ("clean", _MAIL + b"DATA\r\n", b"x" * 62 + b"\r\n"),
+    ("LF", _MAIL + b"DATA\r\n", b"\n"),
+    ("CR", _MAIL + b"DATA\r\n", b"\r"),
+    ("LF .", _MAIL + b"DATA\r\n", b"\n."),
+    ("CRLF . LF", _MAIL + b"DATA\r\n", b"\r\n.\n"),
+    ("CRLF ..", _MAIL + b"DATA\r\n", b"\r\n.."),
+    ("a line without end", b"", b"x"),
+    ("quotes", b"RCPT TO:<", b'"\\'),
+    ("blanks", b"RCPT TO:<", b" "),
+    ("a route without end", b"RCPT TO:<", b"@a,"),
+]
+NOISES = [(name, prologue, (noise * 262_144)[:262_144]) for name, prologue, noise in NOISES]
+
+
+def stall(wire: socket.socket, octets: bytes) -> None:
+    """
+    Say that, and nothing more, until the gate has had enough.
+    """
+    wire.sendall(octets)
+    while wire.recv(65536):
+        pass
+
+
+def swallow(wire: socket.socket) -> None:
+    """
+    Take everything, and believe that it is whatever the gate says.
+    """
+    wire.sendall(b"220 ok\r\n")
+    lines = wire.makefile("rb", buffering=1 << 20)
+    while line := lines.readline(65536):
+        wire.sendall(
+            {b"EHLO": b"250-ok\r\n250 PIPELINING\r\n", b"DATA": b"354 go\r\n", b"QUIT": b"221 bye\r\n"}.get(
+                line[:4], b"250 ok\r\n"
+            )
+        )
+        if line[:4] == b"DATA":
+            while (octets := lines.readline(1 << 20)) != b".\r\n":
+                if not octets:
+                    return
+            wire.sendall(b"250 taken\r\n")
+
+
+def step(
+    ask: Callable[..., Any], wire: Wire, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, octets: int
+) -> Any:
+    """
+    Go on with TLS over a plain wire, sending octet by octet, until *ask* has an answer.
+    """
+    while True:
+        try:
+            answer = ask() if octets == 1 else ask(octets)
+        except ssl.SSLWantReadError:
+            answer = None
+        for octet in outgoing.read():
+            wire.send(bytes([octet]))
+        if answer is not None or octets == 1 and not outgoing.pending and _done(ask):
+            return answer
+        incoming.write(wire._socket.recv(65536))
+
+
+def _done(ask: Callable[..., Any]) -> bool:
+    tls = ask.__self__  # type: ignore[attr-defined]  # a bound method
+    return tls.version() is not None and tls.cipher() is not None
+
+
+# -- a backend that wants to be believed
+
+_DATA = _MAIL + b"DATA\r\n"
+_UP_TO_DATA = [b"250 ok\r\n", b"250 ok\r\n", b"354 go\r\n"]
+# Once the message is sent: what the backend says, piece by piece (`None` hangs up), and what the client may hear last.
+BACKENDS: dict[str, tuple[list[bytes | None], bytes]] = {
+    "the truth, in pieces": ([b"2", b"50", b" ta", b"ken\r", b"\n"], b"250 taken"),
+    "half a reply": ([b"250 tak", None], b"421 4.4.2"),
+    "half a line end": ([b"250 taken\r", None], b"421 4.4.2"),
+    "half of many lines": ([b"250-taken\r\n", None], b"421 4.4.2"),
+    "many lines, two codes": ([b"250-taken\r\n550 not\r\n"], b"421 4.4.2"),
+    "a bare LF": ([b"250 taken\n"], b"421 4.4.2"),
+    "a bare CR": ([b"250 taken\r250 more\r\n"], b"421 4.4.2"),
+    "NUL": ([b"250 ta\0ken\r\n"], b"421 4.4.2"),
+    "no code": ([b"taken\r\n"], b"421 4.4.2"),
+    "a code of two digits": ([b"25 taken\r\n"], b"421 4.4.2"),
+    "a code without meaning": ([b"650 taken\r\n"], b"421 4.4.2"),
+    "354 once more": ([b"354 go\r\n"], b"421 4.4.2"),
+    "goodbye": ([b"421 4.3.2 leaving\r\n"], b"421 4.3.2 leaving"),
+    "goodbye, and more": ([b"421 4.3.2 leaving\r\n250 taken\r\n"], b"421 4.3.2 leaving"),
+    "an endless reply": ([b"250-" + b"x" * 70_000 + b"\r\n"], b"421 4.4.2"),
+    "a reply of endless lines": ([b"250-\r\n" * 600], b"421 4.4.2"),
+    "nothing": ([None], b"421 4.4.2"),
+    "TLS": ([b"\x16\x03\x03\x00\x05hello\r\n"], b"421 4.4.2"),
+}
+
+
+class TestABackendThatWantsToBeBelieved:
+    @pytest.mark.parametrize("says", BACKENDS)
+    @pytest.mark.parametrize("mode", ["plain", "starttls"])
+    def test_after_the_message(self, at: Scene, says: str, mode: str) -> None:
+        """
+        Law 5, law 6: a 250 is the backend's own and whole, or there is none. On a broken gate the client takes the
+        message for delivered, or the session goes on out of step.
+        """
+        pieces, last = BACKENDS[says]
+        at.puppet.plays(lambda wire: act(wire, [*_UP_TO_DATA, pieces]))
+        with at.wire(mode=mode) as wire:
+            wire.greeted()
+            wire.send(_DATA)
+            assert wire.replies(3) == [250, 250, 354]
+            wire.send(b"text\r\n.\r\n")
+            said = wire.line().encode()
+            assert said.startswith(last)
+            if not last.startswith(b"250"):
+                assert wire.line() == ""
+
+    @pytest.mark.parametrize("early", [b"250 taken\r\n", b"550 no\r\n", b"250 taken\r\n250 taken\r\n", b"220 hello\r\n"])
+    @pytest.mark.parametrize("stage", range(4))
+    def test_a_reply_nobody_asked_for(self, at: Scene, early: bytes, stage: int) -> None:
+        """
+        Law 1, law 6: replies in advance, with the greeting, with a reply, within the message. On a broken gate they are
+        given for replies to what the client says next.
+        """
+        replies: list[Any] = [b"250-ok\r\n250 PIPELINING\r\n", *_UP_TO_DATA]
+        replies[stage] += early
+        at.puppet.plays(lambda wire: act(wire, replies, hello=False))
+        with at.wire() as wire:
+            wire.reply()
+            codes = []
+            with suppress(OSError):
+                for line in (b"EHLO a.example\r\n", *_DATA.splitlines(keepends=True), b"text\r\n.\r\n", b"NOOP\r\n"):
+                    wire.send(line)
+                    codes.append(wire.reply().code)
+            assert codes[: stage + 1] in ([250, 250, 250, 354][:stage] + [code] for code in (421, 250, 354))
+            assert 421 in codes[stage : stage + 2], codes
+            assert set(codes[codes.index(421) + 1 :]) <= {0}
+
+    def test_a_tls_backend_that_does_not_let_go(self, identity: Identity, tmp_path: Path) -> None:
+        """
+        A backend that shows the wrong certificate, and answers neither QUIT nor the end of TLS. On a broken gate each
+        try leaves a connection open for good.
+        """
+        wrong = self_signed("backend.example").write(tmp_path)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(wrong.chain, wrong.key)
+        release = threading.Event()
+
+        held: list[socket.socket] = []
+
+        def hold(wire: socket.socket) -> None:
+            held.append(wire.dup())
+            with context.wrap_socket(wire, server_side=True):
+                release.wait(2 * SECONDS)
+
+        (tmp_path / "ca.pem").write_bytes(pem(Authority.root("Partners").certificate))
+        keys = 'tls = "implicit"\ntls_ca = "ca.pem"\ntls_name = "backend.example"'
+        for there in scene(tmp_path, identity, tls='client_ca = "ca.pem"', backend_keys=keys):
+            there.puppet.plays(hold)
+            # Probes go on; of what they leave, nothing is older than the time for closing.
+            wait_until(lambda: len(held) > 2 and closed(held[0]), SECONDS, lambda: "the first is still open")
+            release.set()
+
+
+def act(wire: socket.socket, replies: list[Any], *, hello: bool = True) -> None:
+    """
+    Play a backend that gives one of *replies* per line, to EHLO first if it is not left to us (*hello*); a list among
+    them is given piece by piece, after the message.
+    """
+    wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    wire.sendall(b"220 ok\r\n")
+    lines = wire.makefile("rb")
+    if hello:
+        lines.readline()
+        wire.sendall(b"250-ok\r\n250 PIPELINING\r\n")
+    for reply in replies:
+        if isinstance(reply, bytes):
+            lines.readline()
+            wire.sendall(reply)
+            continue
+        while lines.readline() != b".\r\n":
+            pass
+        for piece in reply:
+            if piece is None:
+                wire.shutdown(socket.SHUT_RDWR)
+                return
+            wire.sendall(piece)
+            time.sleep(PIECE_SECONDS)
+    while lines.readline():
+        pass
+
+
+def closed(wire: socket.socket) -> bool:
+    """
+    Whether the other side has closed, or dropped, a connection that nobody reads.
+    """
+    state = wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+    return state != 1  # TCP_ESTABLISHED

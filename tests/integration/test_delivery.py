@@ -256,7 +256,7 @@ def test_the_servers_own_keywords_are_offered(server: MailServer, gate: Gate, mo
 @pytest.mark.parametrize("mode", ["plain", *TLS_MODES])
 def test_level_offered_takes_mail_with_and_without_tls(server: MailServer, open_gate: Gate, mode: Mode) -> None:
     """
-    What a public MX needs: plaintext is served as if the gate were not there (3207-03).
+    What a public MX needs: plaintext is served as if the gate were not there (3207-03, 3207-24).
     """
     sent = messages.dotted()
     with Wire(open_gate.route(mode)) as wire:

@@ -56,7 +56,7 @@ class Sink:
 
     taken: int = 0
     slow_until: float = 0.0
-    hashed: "hashlib._Hash" = field(factory=hashlib.blake2b)
+    hashed: hashlib.blake2b = field(factory=hashlib.blake2b)
     _server: socket.socket = field(init=False)
 
     def __enter__(self) -> Self:

@@ -61,7 +61,12 @@ def before(identity: Identity, tmp_path_factory: pytest.TempPathFactory) -> Iter
     listeners = "".join(
         LISTENER.format(name=name, endpoint=endpoints[name], backend=groups[name], keys="") for name in ("ipv6", "none")
     )
-    settings = {"smtpd_authorized_xclient_hosts": "127.0.0.1", "inet_protocols": "all"}
+    settings = {
+        "smtpd_authorized_xclient_hosts": "127.0.0.1",
+        "inet_protocols": "all",
+        # Otherwise it makes those wait a second who begin more messages than are delivered.
+        "in_flow_delay": "0",
+    }
     with private_folder("xclient") as folder:
         postfix = Postfix(folder, settings=settings)
         try:
@@ -308,5 +313,5 @@ def test_telling_takes_no_time_that_a_client_notices(
     none, xclient = (statistics.median(seconds[how]) for how in ("none", "xclient"))
     told = f"STARTTLS session: none {none * 1000:.2f} ms, xclient {xclient * 1000:.2f} ms ({xclient / none - 1:+.1%})"
     record_property("latency", told)
-    print(told, sorted(round(x*1000) for x in seconds["none"])[-20:], sorted(round(x*1000) for x in seconds["xclient"])[-20:])
+    print(told)  # noqa: T201 - the number is of interest also where it is good enough
     assert xclient < max(none * 1.3, none + 0.015), told

@@ -73,6 +73,9 @@ class TestClient:
             assert_ends(w, client, 300, SILENT)
 
     def test_a_command_that_trickles_in_has_five_minutes_as_a_whole(self) -> None:
+        """
+        5321-22: the five minutes are for the next command, not for the next octet.
+        """
         with world() as w:
             client = w.inside()
             for octet in b"NOO":
@@ -120,6 +123,9 @@ class TestBackend:
             assert w.backend.end.closed
 
     def test_ten_minutes_for_a_message(self) -> None:
+        """
+        5321-21: a client that gave up earlier would send again what the backend has accepted.
+        """
         with world() as w:
             client = in_message(w)
             w.backend.silent = True

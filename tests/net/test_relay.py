@@ -186,6 +186,9 @@ class TestBackPressure:
     HELD_MAX = 3 * READ_OCTETS + 65_536
 
     def test_a_slow_backend_pauses_the_client(self) -> None:
+        """
+        2920-13: whatever a client sends ahead waits in its own TCP window.
+        """
         with world() as w:
             client = w.inside().send(TRANSACTION).send(b"DATA\r\n")
             w.backend.end.room = 0
@@ -299,8 +302,9 @@ class TestBackPressure:
             w.backend.end.reset()
             w.settle()
             assert client.codes() == [421]
-            w.settle(6)
+            goodbye(w, client)
             assert client.closed
+            assert not client.end.aborted
 
 
 class TestClosing:
@@ -308,16 +312,16 @@ class TestClosing:
 
     @pytest.mark.parametrize("last", [b"QUIT\r\n", b"x" * 20_000 + b"\r\n"], ids=["QUIT", "one error too many"])
     def test_a_session_in_tls_closes_at_once(self, last: bytes) -> None:
+        """
+        8314-08: with close_notify first.
+        """
         with world(limits="errors_max = 3") as w:
             client = w.inside()
             client.push(last * 3 if len(last) > 100 else last)
             w.settle()
             assert client.codes()[-1] in {221, 421}
             assert client.tls_over, "no close_notify"
-            assert client.tls is not None
-            client.tls.shutdown()
-            client._flush()
-            w.settle()
+            goodbye(w, client)
             assert client.closed
             assert not client.end.aborted
             assert w.backend.end.closed
@@ -403,6 +407,16 @@ class TestStartTls:
             w.settle(6)
             assert client.closed
             self.assert_nothing_injected(w)
+
+
+def goodbye(w: World, client: Client) -> None:
+    """
+    Answer the gate's close_notify.
+    """
+    assert client.tls is not None
+    client.tls.shutdown()
+    client._flush()
+    w.settle()
 
 
 def hello() -> bytes:

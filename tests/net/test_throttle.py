@@ -3,13 +3,17 @@ Several reasons to pause one transport: none undoes another, in whatever order t
 """
 
 from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import StringTransport as _StringTransport
 
 from tlsgate.net.throttle import Buffer, Throttle
+
+# Twisted is typed in part.
+StringTransport: Any = _StringTransport
 
 REASONS = ("the backend's buffer is full", "the client's buffer is full", "a reply decides what comes next")
 

@@ -113,6 +113,13 @@ class TestCounting:
         assert value(metrics, "backend_up", backend=backend) == 1
         assert value(metrics, "backend_downs_total", backend=backend) == 1
 
+    def test_a_backend_that_is_not_trusted_is_not_up(self, metrics: Metrics) -> None:
+        backend = next(iter(NAMES.backends))
+        for _ in range(2):
+            metrics.record("backend-refused", {"backend": backend, "reason": "relays for strangers"})
+        assert value(metrics, "backend_up", backend=backend) == 0
+        assert value(metrics, "backend_downs_total", backend=backend) is None
+
     def test_a_backend_that_left_the_configuration_is_no_longer_up_or_down(self, metrics: Metrics) -> None:
         backend = next(iter(NAMES.backends))
         metrics.know(evolve(NAMES, backends={"unix:/smtp"}))

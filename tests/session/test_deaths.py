@@ -127,7 +127,7 @@ class TestDeaths:
         assert octets > 100
 
     def test_the_backend_dies_after_every_octet_of_the_client(self, session: str, backend: str) -> None:
-        """The same, wherever the client is: between commands, in the message, in a chunk, in an exchange."""
+        """5321-06: the same, wherever the client is: between commands, in the message, in a chunk, in an exchange."""
         octets = 0
         while True:
             world = live(session, backend, from_client_octets=octets)

@@ -64,7 +64,7 @@ class TestTlsDemandedAndNoneYet:
 
 class TestTlsDemanded:
     def test_ehlo_says_what_is_true_before_tls(self) -> None:
-        """3207-01: STARTTLS without parameters, and only while there is a certificate to give."""
+        """3207-01, 8314-03: STARTTLS without parameters, and only while there is a certificate to give."""
         ehlo = b"EHLO client.example\r\n"
         assert play_once(terms(), GREETED).client(ehlo).said.endswith(b"ENHANCEDSTATUSCODES\r\n250 STARTTLS\r\n")
         without = play_once(terms(tls_available=lambda: False), GREETED).client(ehlo)
@@ -228,7 +228,7 @@ class TestAuth:
         )
 
     def test_mechanisms_that_cannot_work(self) -> None:
-        """Mechanisms bound to the client's TLS are refused, and never shown."""
+        """3207-27, 8314-07: mechanisms bound to the client's TLS are refused, and never shown: the backend does not see it."""
         play(
             terms(),
             """

@@ -49,7 +49,7 @@ class TestNothingMakesItRaise:
         )
 
     def test_a_reply_that_nobody_asked_for(self) -> None:
-        """A reply too many shifts all later ones: 421."""
+        """2920-11: replies are counted, and one too many shifts all later ones: 421."""
         for reply in ("250 ok", "220 again", "550 no"):
             play(
                 terms(),
@@ -142,7 +142,7 @@ class TestMemoryIsBounded:
             assert stage.replies[-1].raw.startswith(b"421 4.4.2 The mail server broke the protocol")
 
     def test_ten_thousand_commands_at_once(self) -> None:
-        """A client that floods a slow backend is paused, and every command is answered in the end."""
+        """2920-13: a client that floods a slow backend is paused, and every command is answered in the end."""
         stage = play_once(terms(), MODERN)
         stage.client(b"RSET\r\n" * 10_000)
         assert stage.paused

@@ -182,8 +182,8 @@ def test_every_command_gets_its_own_reply(
     pipelining: bool,  # noqa: FBT001 - drawn
 ) -> None:
     """
-    Laws 1, 4 and 5: each command is answered once, in order, by whom it is due; each message arrives as it was sent, its
-    bare newlines made CRLF.
+    Laws 1, 4 and 5, 5321-13: each command is answered once, in order, by whom it is due; each message arrives as it was
+    sent, its bare newlines made CRLF.
     """
     world = begin([*items, Item(b"QUIT\r\n", ends_group=True)], backend, Random(seed), pipelining=pipelining)
     world.run()

@@ -71,6 +71,7 @@ def test_without_tls() -> None:
 def test_the_protocol_types_of_rfc_3848(
     tls: TlsFacts | None, *, authenticated: bool, esmtp: bool, smtputf8: bool
 ) -> None:
+    """3848-01: S for TLS, A for AUTH, and what RFC 6531 makes of them."""
     expected = {
         (False, False): "SMTP",
         (True, False): "ESMTP",

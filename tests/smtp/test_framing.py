@@ -160,7 +160,7 @@ class TestReplies:
         ],
     )
     def test_every_cut(self, sent: bytes, replies: list[BackendReply], pending: bool) -> None:  # noqa: FBT001 - table
-        """5321-13: whole replies as they came, at every cut."""
+        """5321-13, 2920-12: whole replies as they came, of one line or many, at every cut."""
         for chunks in cuttings(sent):
             assert replies_of(chunks) == (replies, pending, False), chunks
 

@@ -108,6 +108,9 @@ class TestGood:
 
 class TestWarnings:
     def test_soon_to_expire(self, tmp_path: Path) -> None:
+        """
+        8314-10: an operator hears of it two weeks ahead.
+        """
         files = LEAF.write(tmp_path)
         end = LEAF.certificate.not_valid_after_utc
         assert load_credential(files, end - timedelta(days=14)).warnings == ()
@@ -173,6 +176,9 @@ class TestFaultsOfContent:
         assert "did not issue" in problems(tmp_path, pem(LEAF.certificate, impostor.certificate))[0]
 
     def test_expired(self, tmp_path: Path) -> None:
+        """
+        8314-10: what is not valid any more is not loaded.
+        """
         old = ROOT.issue("mx.example.org", not_before=NOW - 9 * DAY, not_after=NOW - DAY)
         (problem,) = problems(tmp_path, old.chain_pem, old.key_pem)
         assert problem == f"mx.pem: certificate 1 (CN=mx.example.org) expired on {NOW - DAY:%Y-%m-%d}; renew it"

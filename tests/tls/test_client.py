@@ -117,6 +117,9 @@ class TestProof:
 
     @pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1"])
     def test_ip_address(self, ca: Path, version: int, address: str) -> None:
+        """
+        9525-01: an address is proved by an address among the subject's alternative names, and by nothing else.
+        """
         trust = BackendTrust(address, ca)
         server = backend(ROOT.issue(address), maximum=version)
         assert met(trust, server)[1] == ""

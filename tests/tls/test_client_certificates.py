@@ -94,6 +94,9 @@ class TestAsking:
 
     @pytest.mark.parametrize("shape", CLIENTS)
     def test_no_certificate_fails_the_handshake(self, gate: Gate, version: int, shape: str) -> None:
+        """
+        3207-13: what a certificate is worth is a local matter, and not the handshake's.
+        """
         issued, fault = CLIENTS[shape]
         facts = gate.certificate(issued, version)
         assert facts.fault == fault
@@ -179,6 +182,9 @@ class TestRevocation:
         return gate.reload(client_crls=(gate.crl,))
 
     def test_revoked(self, gate: Gate) -> None:
+        """
+        9325-13: client certificates can be revoked.
+        """
         good = ROOT.issue("good", number=4)
         bad = ROOT.issue("bad", number=5)
         assert self.with_lists(gate, ROOT.crl(bad.certificate)) == ()

@@ -60,7 +60,7 @@ def old_client(version: int, ciphers: bytes = b"ALL:COMPLEMENTOFALL") -> SSL.Con
 class TestFloor:
     def test_newest_first_9325_02(self, identity: Identity) -> None:
         """
-        9325-02: a client that can do TLS 1.3 gets it, with the post-quantum hybrid if it has one.
+        9325-02, 8314-02: a client that can do TLS 1.3 gets it, with the post-quantum hybrid if it has one.
         """
         facts = established(identity, client_connection())
         assert facts == TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256, group="X25519MLKEM768")
@@ -119,7 +119,7 @@ class TestFloor:
         self, identity: Identity, version: int, ciphers: bytes
     ) -> None:
         """
-        9325-01, 9325-03: below the floor there is only an alert.
+        9325-01, 9325-03, 8996-01: below the floor there is only an alert.
         """
         outcome, _ = met(identity, old_client(version, ciphers))
         assert "alert" in outcome.client_error
@@ -495,6 +495,9 @@ class TestLoading:
             Identity.load(TlsTerms((files,)), NOW)
 
     def test_hostname_that_no_certificate_has(self, terms: TlsTerms) -> None:
+        """
+        4954-10: clients check the server's name before they say a password.
+        """
         assert Identity.load(evolve(terms, hostname="a.example.org"), NOW).warnings == ()
         (warning,) = Identity.load(evolve(terms, hostname="mail.example.org"), NOW).warnings
         assert warning == "no certificate has the name mail.example.org; clients that verify will not accept it"

@@ -81,6 +81,11 @@ class Owner(Interface):
         The opening is over, and the connection of no use.
         """
 
+    def close(self, protocol: "BackendProtocol") -> None:
+        """
+        Have a connection that is of no use closed in time.
+        """
+
     def data(self, data: bytes) -> None:
         """
         The backend, ready, has sent *data*.
@@ -105,6 +110,7 @@ class BackendProtocol(Protocol):
         self._candidate = candidate
         self._opening: Opening | None = None
         self._ready = False
+        self._gone = False
         self._closing: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
@@ -153,6 +159,7 @@ class BackendProtocol(Protocol):
         """
         Tell whom the connection belongs to.
         """
+        self._gone = True
         if self._ready:
             self._link.lost()
         else:
@@ -193,5 +200,7 @@ class BackendProtocol(Protocol):
                     self._ready = True
                     self._link.ready(greeting)
                 case Failed():
-                    self.transport.loseConnection()
+                    if not self._gone:
+                        # Under TLS, a backend that does not answer the end of it would keep the connection for good.
+                        self._link.close(self)
                     self._link.failed(step)

@@ -120,7 +120,7 @@ class Link:
             if self._attempt is not None:
                 self._attempt.cancel()
         elif politely:
-            self._protocol.close(self._clock, self._timeouts.closing_seconds)
+            self.close(self._protocol)
         else:
             self._protocol.transport.abortConnection()
 
@@ -156,6 +156,12 @@ class Link:
         self._failure = failure
         self._protocol = self._attempt = None
         self.dial()
+
+    def close(self, protocol: BackendProtocol) -> None:
+        """
+        Have a connection that is of no use closed in time.
+        """
+        protocol.close(self._clock, self._timeouts.closing_seconds)
 
     def data(self, data: bytes) -> None:
         """

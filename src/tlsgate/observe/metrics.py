@@ -106,7 +106,7 @@ class Metrics:
         self._transactions = self._counter("transactions", "Mail transactions", "listener", "outcome")
         self._octets = self._counter("message_octets", "Octets of messages", "listener", "outcome")
         self._proxy_headers = self._counter("proxy_headers_invalid", "Invalid PROXY headers", "listener")
-        self._backend_up = Gauge("tlsgate_backend_up", "1: it answers", ["backend"], registry=self.registry)
+        self._backend_up = Gauge("tlsgate_backend_up", "1: mail may go there", ["backend"], registry=self.registry)
         self._backend_downs = self._counter("backend_downs", "Times it went down", "backend")
         self._backend_failures = self._counter(
             "backend_failures", "Sessions that got no backend, or lost it to a broken protocol", "listener", "kind"
@@ -193,12 +193,14 @@ class Metrics:
     def _proxy_header_invalid(self, fields: Mapping[str, object]) -> None:
         self._proxy_headers.labels(self._listener(fields)).inc()
 
-    def _backend_changed(self, fields: Mapping[str, object], *, up: bool) -> None:
-        backend = _one_of(self._names.backends, fields.get("backend"))
-        if not up:
-            self._backend_downs.labels(backend).inc()
+    def _backend_went_down(self, fields: Mapping[str, object]) -> None:
+        self._backend_downs.labels(_one_of(self._names.backends, fields.get("backend"))).inc()
+        self._backend_is(0, fields)
+
+    def _backend_is(self, up: int, fields: Mapping[str, object]) -> None:
+        backend = fields.get("backend")
         # A session of an earlier configuration may still hear of a backend that is named no more.
-        if backend in self._names.backends:
+        if isinstance(backend, str) and backend in self._names.backends:
             self._backend_up.labels(backend).set(up)
 
     def _backend_failure(self, fields: Mapping[str, object], kind: str) -> None:
@@ -218,8 +220,10 @@ _COUNTED: Mapping[str, Callable[[Metrics, Mapping[str, object]], None]] = {
     "handshake-failed": Metrics._handshake_failed,
     "transaction": Metrics._transaction,
     "proxy-header-invalid": Metrics._proxy_header_invalid,
-    "backend-up": lambda metrics, fields: metrics._backend_changed(fields, up=True),
-    "backend-down": lambda metrics, fields: metrics._backend_changed(fields, up=False),
+    "backend-up": lambda metrics, fields: metrics._backend_is(1, fields),
+    "backend-down": Metrics._backend_went_down,
+    # It answers, but relays for everybody: as good as down, again and again for as long as that is so.
+    "backend-refused": lambda metrics, fields: metrics._backend_is(0, fields),
     "backend-failed": lambda metrics, fields: metrics._backend_failure(fields, "unreachable"),
     "backend-broken": lambda metrics, fields: metrics._backend_failure(fields, "broken"),
     "reloaded": lambda metrics, _: metrics._reload("configuration", "done"),

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from twisted.web.http import SERVICE_UNAVAILABLE, Request
-from twisted.web.resource import Resource
+from twisted.web.pages import notFound
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import Site
 
 _PLAIN = b"text/plain; charset=utf-8"
@@ -56,6 +57,18 @@ class _Question(Resource):
         return b"not ready\n"
 
 
+class _Root(Resource):
+    """
+    The pages, and nothing beside them.
+    """
+
+    def getChild(self, path: bytes, request: Request) -> IResource:  # noqa: ARG002 - Twisted's signature
+        """
+        Return what is shown where there is nothing: a page without the path that was asked for.
+        """
+        return notFound()
+
+
 class _QuietSite(Site):
     """
     A site without a log: else each scrape would be a line among twistd's own.
@@ -73,7 +86,7 @@ def resource(registry: CollectorRegistry, ready: Callable[[], bool] = lambda: Tr
     """
     Return the root of the pages: /metrics is made of *registry*, /readyz of *ready*; /healthz says that we answer.
     """
-    root = Resource()
+    root = _Root()  # type: ignore[no-untyped-call]  # as above
     root.putChild(b"metrics", _Metrics(registry))
     root.putChild(b"healthz", _Question(lambda: True))
     root.putChild(b"readyz", _Question(ready))
