@@ -18,6 +18,7 @@ from twisted.internet.protocol import Factory
 
 from tlsgate.assembly import Assembly, assemble
 from tlsgate.config import Config, ConfigError, Listener
+from tlsgate.descriptors import make_room
 from tlsgate.net.frontend import Frontend
 from tlsgate.net.prober import Prober
 from tlsgate.net.wire import cancel
@@ -56,7 +57,8 @@ class GateService(MultiService):
         cleared, doubts = refuse_open_relays(config)
         watch_open_relays(self._assembly, cleared)
         posture = () if config.observe.posture is None else (NO_POSTURE,)
-        self._witness.warn((*outcome.warnings, *config.warnings, *doubts, *posture))
+        room = make_room(config.limits.sessions)
+        self._witness.warn((*outcome.warnings, *config.warnings, *doubts, *posture, *room))
         self._witness.metrics.certificates(self._assembly.identities.expiries())
         # By endpoint: all else about a listener may change while its port stays open.
         self._listening: dict[str, tuple[Frontend, IService]] = {}

@@ -9,7 +9,6 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from tlsgate.config import Backend, Config, ConfigError, Listener
-from tlsgate.config import Level as LevelTable
 from tlsgate.config import Limits as LimitsTable
 from tlsgate.config.endpoints import backend_address, backend_host
 from tlsgate.net.deadlines import Timeouts
@@ -19,10 +18,10 @@ from tlsgate.net.limits import Limits
 from tlsgate.net.pool import Pool, Spread
 from tlsgate.net.routes import Route, Routes
 from tlsgate.net.transparent import TransparentEndpoint
+from tlsgate.operator.levels import BACKEND_LEVEL, levels
 from tlsgate.policy.errors import PolicyError
-from tlsgate.policy.level import BUILT_IN, ClientCertificate, Level, Tls
+from tlsgate.policy.level import Level
 from tlsgate.policy.names import NamePatterns
-from tlsgate.policy.ramp import Ramp
 from tlsgate.policy.rules import Rule, Rulebook
 from tlsgate.session.bounds import Bounds
 from tlsgate.session.opening import BackendTls, OpeningPlan
@@ -30,46 +29,6 @@ from tlsgate.tls.certificates import CertificateFiles
 from tlsgate.tls.client import BackendTrust
 from tlsgate.tls.context import TlsTerms
 from tlsgate.tls.files import CertificateError
-
-
-def _level(table: LevelTable) -> Level:
-    ramp = table.enforce
-    enforcement = ramp if isinstance(ramp, bool) else Ramp(ramp.start, ramp.share, ramp.reject_from)
-    return Level(
-        table.name,
-        Tls(table.tls),
-        min_version=table.min_version,
-        min_bits=table.min_bits,
-        aead=table.aead,
-        forward_secrecy=table.forward_secrecy,
-        authenticated=table.authenticated,
-        groups=table.groups,
-        client_certificate=ClientCertificate(table.client_certificate),
-        client_names=table.client_names,
-        client_fingerprints=frozenset(table.client_fingerprints),
-        enforcement=enforcement,
-        help=table.help or "",
-        plaintext_auth=table.plaintext_auth,
-    )
-
-
-def levels(config: Config) -> Mapping[str, Level]:
-    """
-    Return every level by its name, the built-in ones among them.
-
-    Raises:
-        ConfigError: A level that cannot be judged.
-    """
-    known = dict(BUILT_IN)
-    problems = []
-    for table in config.levels:
-        try:
-            known[table.name] = _level(table)
-        except PolicyError as error:
-            problems += [f"{table.at}.{key}: {fault}" for key, fault in error.problems.items()]
-    if problems:
-        raise ConfigError(tuple(problems))
-    return known
 
 
 def rulebook(config: Config) -> Rulebook:
@@ -188,7 +147,7 @@ def dialler(group: Backend, config: Config, ehlo_name: str, reactor: IReactorTim
         timeouts=timeouts(config.limits),
         journal=journal,
         client_address=ClientAddress(group.client_address),
-        level=None if group.tls == "none" else levels(config)[group.tls_level or "strong"],
+        level=None if group.tls == "none" else levels(config)[group.tls_level or BACKEND_LEVEL],
         received_header=group.received_header,
         keywords=frozenset(word.upper().encode("ascii") for word in group.keywords),
     )

@@ -180,6 +180,8 @@ class Dialler:
         elif failure is None:
             if self.pool.succeeded(target, now):
                 self.journal("backend-up", {"backend": target.name})
+        elif failure.ours:
+            self.pool.not_reached(target, now)
         # A refusal by a backend that knows who the client is may be about that client alone.
         elif (counts or failure.refusal is None or not self._conveyed) and self.pool.failed(target, now):
             self.journal("backend-down", {"backend": target.name, "reason": failure.log_reason})

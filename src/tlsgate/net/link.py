@@ -2,6 +2,7 @@
 A session's way to a backend: candidates are tried in order until one is ready.
 """
 
+import errno
 from typing import Protocol as Interface
 
 from attrs import define, field
@@ -42,6 +43,9 @@ class LinkListener(Interface):
         The connection, ready before, is gone.
         """
 
+
+# No descriptors, no memory, no local port: clients can bring this about, and no backend is the worse for it.
+_OUR_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 _NONE_UP = Failed(replies.BACKEND_UNREACHABLE, "no backend is up")
 
@@ -191,7 +195,8 @@ class Link:
 
     def _unreachable(self, candidate: Candidate, reason: Failure) -> None:
         candidate.over()
-        self.failed(Failed(replies.BACKEND_UNREACHABLE, reason.getErrorMessage()))
+        ours = getattr(reason.value, "osError", None) in _OUR_LACK
+        self.failed(Failed(replies.BACKEND_UNREACHABLE, reason.getErrorMessage(), ours=ours))
 
     def _tried(self, failure: Failed | None) -> None:
         candidate, self._trying = self._trying, None

@@ -120,6 +120,15 @@ class Pool(Generic[Key]):
         backend.probing = False
         return was_up
 
+    def not_reached(self, key: Key, now: float) -> None:
+        """
+        A dial or a probe has come to nothing on our own side: that says nothing of the backend.
+        """
+        backend = self._backends[key]
+        if backend.probing:
+            backend.probing = False
+            backend.probe_due = now + max(backend.retry_seconds, RETRY_SECONDS_MIN)
+
     def succeeded(self, key: Key, now: float) -> bool:
         """
         A dial or a probe has succeeded, greeting included.

@@ -3,19 +3,19 @@ The part of `tlsgate check` that calls the backends.
 """
 
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from attrs import frozen
 
 from tlsgate.config import Backend, Config
-from tlsgate.config import Level as LevelTable
 from tlsgate.operator.call import STRANGER_IPV4, Call, Manner
 from tlsgate.operator.guard import Answer, Finding, Outcome, own_name, question
+from tlsgate.operator.levels import BACKEND_LEVEL, levels
 from tlsgate.operator.remarks import Remark, fault, ok, warning
 from tlsgate.operator.wire import CallError, Deadline, Place, connected, places
 from tlsgate.policy.facts import TlsFacts
-from tlsgate.policy.level import BUILT_IN, Level, Tls
+from tlsgate.policy.level import Level
 from tlsgate.smtp.reply import printable
 from tlsgate.tls.names import covered
 
@@ -31,7 +31,7 @@ def backends(config: Config, names_served: tuple[str, ...], timeout_seconds: flo
     Without a hostname of its own the gate greets in a backend's name, which should be one of *names_served*.
     """
     ehlo_name = config.hostname or own_name()
-    tables = {table.name: table for table in config.levels}
+    known = levels(config)
     greeting_names = names_served if config.hostname is None else ()
     examinations = [
         _Examination(
@@ -39,7 +39,7 @@ def backends(config: Config, names_served: tuple[str, ...], timeout_seconds: flo
             endpoint,
             group,
             ehlo_name,
-            _level(group, tables),
+            None if group.tls == "none" else known[group.tls_level or BACKEND_LEVEL],
             timeout_seconds,
             greeting_names,
         )
@@ -135,22 +135,6 @@ class _Examination:
         if self.group.client_address == "none" and self.group.tls == "none" and "no answer in time" in error.reason:
             return "; a server that waits for a PROXY header, or for TLS, says nothing"
         return ""
-
-
-def _level(group: Backend, tables: Mapping[str, LevelTable]) -> Level | None:
-    if group.tls_level is None or group.tls_level in BUILT_IN:
-        return BUILT_IN.get(group.tls_level or "")
-    table = tables[group.tls_level]
-    return Level(
-        table.name,
-        Tls.REQUIRED,
-        min_version=table.min_version,
-        min_bits=table.min_bits,
-        aead=table.aead,
-        forward_secrecy=table.forward_secrecy,
-        authenticated=table.authenticated,
-        groups=table.groups,
-    )
 
 
 def _transparency(group: Backend) -> Iterator[Remark]:

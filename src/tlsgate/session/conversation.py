@@ -92,10 +92,8 @@ class Conversation:
 
     def hang_up(self, *, politely: bool) -> None:
         """
-        Give the backend up; politely, after what was said to it.
+        Give the backend up, after what was said to it.
         """
-        if not politely:
-            self._to_backend.clear()
         self._last.append(HangUpBackend(politely))
 
     def close(self) -> None:

@@ -84,12 +84,14 @@ class Failed:
     The connection is of no use: close it, once everything sent to it is out.
 
     *reply* is what the client gets, *log_reason* printable ASCII for the journal. *refusal* is the backend's own reply
-    where it greeted, or answered XCLIENT, with 4yz or 5yz: it is up, and does not want the client.
+    where it greeted, or answered XCLIENT, with 4yz or 5yz: it is up, and does not want the client. *ours*: it failed on
+    our own side, and says nothing of the backend.
     """
 
     reply: Reply
     log_reason: str
     refusal: BackendReply | None = None
+    ours: bool = False
 
 
 Step: TypeAlias = Send | StartTls | Ready | Failed

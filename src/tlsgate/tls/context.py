@@ -43,7 +43,7 @@ TICKET_SECONDS = 7200
 
 OPTIONS = SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION
 
-SMTP = b"smtp"  # RFC 9325 section 3.7 asks for ALPN; "smtp" is the name registered with IANA
+SMTP = b"smtp"  # RFC 9325 section 3.8 asks for ALPN; "smtp" is the name registered with IANA
 
 
 @frozen
@@ -53,7 +53,7 @@ class TlsTerms:
 
     *alpn*: "off", "report" (an alien protocol is noted), "reject" (it meets an alert). *unknown_sni*: "default" (the
     first certificate answers), "reject" (an alert). A client certificate is never asked for unless
-    *request_client_certificate* (RFC 8314 section 5.1); sessions are then not resumed, whatever *resumption* says.
+    *request_client_certificate* (RFC 8314 section 4.2); sessions are then not resumed, whatever *resumption* says.
     """
 
     certificates: tuple[CertificateFiles, ...]
