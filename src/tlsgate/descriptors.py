@@ -1,5 +1,5 @@
 """
-File descriptors: each session needs two, one to either side, and a process usually begins with leave for 1024.
+File descriptors: a session needs two, one to either side, and a process is usually allowed 1024 until it asks for more.
 """
 
 import resource
@@ -9,16 +9,15 @@ SPARE = 128  # listeners, probes, files
 
 def make_room(sessions: int) -> tuple[str, ...]:
     """
-    Take leave for as many files as that many sessions need; return what to warn of if there is no such leave.
+    Ask for as many descriptors as that many sessions need; return what to warn of if they cannot be had.
     """
     wanted = 2 * sessions + SPARE
-    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = most == resource.RLIM_INFINITY or most >= wanted
-    if least != resource.RLIM_INFINITY and least < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if enough else most, most))
-    if enough or most >= 2 * sessions:
+    allowed, allowed_max = resource.getrlimit(resource.RLIMIT_NOFILE)
+    bounded = allowed_max != resource.RLIM_INFINITY
+    if allowed != resource.RLIM_INFINITY and allowed < wanted:
+        allowed = min(wanted, allowed_max) if bounded else wanted
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed_max))
+    if not bounded or allowed_max >= 2 * sessions:
         return ()
-    return (
-        f"limits.sessions: {sessions} sessions need {wanted} open files, and the process may have {most}; raise that "
-        f"(ulimit -n, LimitNOFILE=) or ask for fewer",
-    )
+    few = f"limits.sessions: {sessions} sessions need {2 * sessions} file descriptors, the process may have {allowed_max}"
+    return (f"{few}; allow it more (LimitNOFILE=, ulimit -n), or ask for fewer sessions",)

@@ -154,7 +154,7 @@ class GateService(MultiService):
             return
         watch_open_relays(assembly, self._assembly.cleared)
         self._witness.know(config)
-        self._witness.warn((*outcome.warnings, *config.warnings))
+        self._witness.warn((*outcome.warnings, *config.warnings, *make_room(config.limits.sessions)))
         self._witness.metrics.certificates(assembly.identities.expiries())
         self._put_to_work(assembly)
 

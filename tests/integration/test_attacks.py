@@ -546,6 +546,21 @@ class TestWhatTheGateHas:
             resource.prlimit(at.pid, resource.RLIMIT_NOFILE, limits)
         assert at.gate.journal("backend-down") == []
 
+    def test_room_for_the_sessions_allowed(self, identity: Identity, tmp_path: Path) -> None:
+        """
+        Where the system gives a process few descriptors at first, the gate asks for what its bound of sessions needs.
+        On a broken gate some 500 clients use up all it has.
+        """
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, limits[1]))
+        try:
+            (tmp_path / "ca.pem").write_bytes(pem(Authority.root("Partners").certificate))
+            for there in scene(tmp_path, identity, "sessions = 400", 'client_ca = "ca.pem"'):
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+                assert resource.prlimit(there.pid, resource.RLIMIT_NOFILE)[0] >= 800
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
     def test_connections_that_are_reset(self, at: Scene) -> None:
         """
         RST at every stage of getting in. On a broken gate descriptors, or places in the count of sessions, are lost:

@@ -234,12 +234,12 @@ class TestBackPressure:
         with world(limits="commands_before_tls_max = 100000\nerrors_max = 100000") as w:
             client = w.connect()
             client.end.room = 0
-            client.push(b"RSET\r\n" * 90_000)
+            client.push(b"RSET\r\n" * 50_000)
             w.settle()
-            assert len(client.end.sending) > 300_000
+            assert len(client.end.sending) > 100_000
             client.end.room = 1 << 40
             w.settle()
-            assert client.codes() == [220] + [530] * 90_000
+            assert client.codes() == [220] + [530] * 50_000
 
     def test_a_backend_is_not_read_from_while_the_client_does_not_read(self) -> None:
         """A HELP of a megabyte, again and again: it stays in the backend."""
@@ -248,12 +248,12 @@ class TestBackPressure:
             line = b"214-" + b"x" * 70 + b"\r\n"
             w.backend.legacy.answers[b"HELP"] = line * 5_000 + b"214 end\r\n"
             client.end.room = 0
-            client.push(b"HELP\r\n" * 50)
+            client.push(b"HELP\r\n" * 12)
             w.settle()
-            assert len(w.backend.end.sending) > 10_000_000
+            assert len(w.backend.end.sending) > 3_500_000
             client.end.room = 1 << 40
             w.settle()
-            assert client.codes() == [214] * 50
+            assert client.codes() == [214] * 12
 
     def test_one_reason_does_not_undo_the_other(self) -> None:
         """The client's buffer empties while the backend's is full: the client is still not read from."""
