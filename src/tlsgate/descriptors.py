@@ -19,5 +19,5 @@ def make_room(sessions: int) -> tuple[str, ...]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed_max))
     if not bounded or allowed_max >= 2 * sessions:
         return ()
-    few = f"limits.sessions: {sessions} sessions need {2 * sessions} file descriptors, the process may have {allowed_max}"
-    return (f"{few}; allow it more (LimitNOFILE=, ulimit -n), or ask for fewer sessions",)
+    few = f"{sessions} sessions need {2 * sessions} file descriptors, and the process may have {allowed_max}"
+    return (f"limits.sessions: {few}; allow it more (LimitNOFILE=, ulimit -n), or ask for fewer sessions",)

@@ -907,3 +907,167 @@ def closed(wire: socket.socket) -> bool:
     """
     state = wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
     return state != 1  # TCP_ESTABLISHED
+
+
+# -- what is told of it
+
+EVIL = "x\r\n250 2.0.0 ok\r\n{\"event\":\"forged\"}\u2028\x1b[2J\x00\x7f"
+
+
+class TestWhatIsToldOfIt:
+    def test_a_certificate_that_talks(self, at: Scene, tmp_path: Path) -> None:
+        """
+        Names in a certificate with line ends, escapes and JSON in them: the 554 is one printable line, and so is each
+        line of the journal. On a broken gate the client reads a 250, or the operator an entry that nobody wrote.
+        """
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, EVIL[:60])])
+        shown = Shown.written(self_signed("evil.example", subject=subject), tmp_path, "evil")
+        context = ssl.create_default_context(cafile=at.gate.authority)
+        context.load_cert_chain(shown.chain, shown.key)
+        before = len(at.gate.journal("session"))
+        with at.wire("partners", "starttls", context) as wire:
+            wire.reply()
+            wire.command(f"EHLO {CLIENT_NAME}")
+            wire.command("STARTTLS")
+            wire.handshake()
+            for line in ("EHLO evil", f"MAIL FROM:<{EVIL[3:15]}>", "NOOP"):
+                reply = wire.command(line)
+                assert reply.code == 554
+                assert len(reply.lines[0]) <= 506
+                assert reply.lines[0].isprintable()
+            wire.quit()
+        entry = at.gate.wait_for(before + 1, "session")[before]
+        assert "\\x1b" in entry["client_certificate"] or "\\r" in entry["client_certificate"]
+        unforged(at)
+
+    def test_words_that_look_like_entries(self, at: Scene) -> None:
+        """
+        HELO names, senders, server names and replies of the backend's that would be lines of their own.
+        """
+        bad = b'{"event":"forged"}\xe2\x80\xa8\xff"\\'
+        at.puppet.plays(lambda wire: serve(wire, Legacy(answers={b"MAIL": b"250 " + bad + b"\r\n", b"RCPT": bad + b"\r\n"})))
+        context = Hybrid(at.gate.authority or Path())
+        before = len(at.gate.journal("session"))
+        with at.wire() as wire:
+            wire.reply()
+            wire.send(b"EHLO " + bad + b"\r\nMAIL FROM:<" + bad + b">\r\nRCPT TO:<b@inbox.example>\r\n")
+            wire.rest()
+        with at.wire("implicit", "plain") as wire:
+            connection = SSL.Connection(context.context, wire._socket)
+            wire._socket.settimeout(None)
+            connection.set_tlsext_host_name(bad.replace(b"\xff", b"\r\n"))
+            connection.set_connect_state()
+            connection.do_handshake()
+            connection.sendall(b"EHLO " + bad + b"\r\n")
+            connection.recv(100)
+        at.gate.wait_for(before + 2, "session")
+        unforged(at)
+
+    def test_series_that_clients_make(self, at: Scene) -> None:
+        """
+        What a client says is never a label. On a broken gate each new name costs memory for good, here and at whoever
+        collects.
+        """
+        for listener in LISTENERS:
+            with at.wire(listener) as wire:
+                wire.rest() if listener in {"implicit"} and wire.send(b"x\r\n") else wire.send(b"EHLO a\r\nQUIT\r\n")
+        names = set(re.findall(r'="([^"]*)"', at.metrics()))
+        for number in range(20):
+            with at.wire() as wire:
+                wire.reply()
+                wire.send(b"EHLO n%d.example\r\nMAIL FROM:<a@n%d.example>\r\nV%d\r\nQUIT\r\n" % (number, number, number))
+                wire.rest()
+        new = set(re.findall(r'="([^"]*)"', at.metrics())) - names
+        assert not [name for name in new if re.search(r"n?\d+", name.replace("TLSv1", ""))]
+
+
+def unforged(at: Scene) -> None:
+    """
+    Check that the gate's log has nothing but entries of its own, and twistd's lines.
+    """
+    for line in at.gate._daemon.said().split("\n"):
+        if line.startswith("{"):
+            assert json.loads(line)["event"] != "forged"
+        assert line.isascii()
+        assert line.isprintable()
+        assert not line or line[0] == "{" or re.match(r"\d{4}-\d\d-\d\dT", line), line
+
+
+# -- signals
+
+
+def test_term_at_bad_moments(identity: Identity, tmp_path: Path) -> None:
+    """
+    5321-14: TERM while one client is sending a message, one is in its handshake, one waits for a backend that has not
+    greeted, and a balancer has not said whom it speaks for. The message is delivered; nobody else begins anything. On a
+    broken gate the message is lost, or a session that begins now holds the end up.
+    """
+    (tmp_path / "ca.pem").write_bytes(pem(Authority.root("Partners").certificate))
+    for there in scene(tmp_path, identity, tls='client_ca = "ca.pem"'):
+        sessions = there.puppet.records()
+        with ExitStack() as crowd:
+            sending, shaking, waiting = (
+                crowd.enter_context(there.wire(listener)) for listener in ("world", "closed", "world")
+            )
+            sending.greeted()
+            sending.send(_DATA + b"begun ")
+            sending.replies(3)
+            shaking.reply()
+            shaking.send(b"EHLO a.example\r\nSTARTTLS\r\n")
+            shaking.replies(2)
+            release = threading.Event()
+            there.puppet.plays(lambda wire: release.wait(SECONDS) and wire.sendall(b"220 late\r\n"))
+            waiting = crowd.enter_context(there.wire("world"))
+            balancer = socket.socket()
+            balancer.bind(("127.0.0.9", 0))
+            balancer.connect(("127.0.0.1", there.ports["balanced"]))
+            balancer.settimeout(SECONDS)
+            crowd.enter_context(balancer)
+            os.kill(there.pid, signal.SIGTERM)
+            wait_until(lambda: "Received SIGTERM" in there.gate._daemon.said(), SECONDS, lambda: "no TERM")
+            began = time.monotonic()
+            with suppress(OSError):
+                balancer.sendall(b"PROXY TCP4 192.0.2.7 127.0.0.1 4000 25\r\n")
+            with suppress(ConnectionResetError):
+                assert balancer.recv(1000) == b""
+            release.set()
+            assert waiting.rest()[:3] in {b"", b"421", b"220"}
+            sending.send(b"and done\r\n.\r\n")
+            assert sending.reply().code == 250
+            assert sending.reply().code in {421, 0}
+            shaking.handshake()
+            assert shaking.rest()[:3] in {b"", b"421"}
+            shaking._socket.close()
+            process = there.gate._daemon._process
+            assert process is not None
+            process.wait(SECONDS)
+            assert time.monotonic() - began < 5
+        assert [message for session in sessions for message in session.messages] == [b"begun and done"]
+
+
+def test_a_storm_of_hup(at: Scene) -> None:
+    """
+    HUP as fast as can be, while a message is being sent. On a broken gate a reload falls into another, listeners are
+    lost, or descriptors.
+    """
+    at.delivers()
+    before = at.descriptors()
+    sessions = at.puppet.records()
+    reloads = len(at.gate.journal("reloaded"))
+    with at.wire() as wire:
+        wire.greeted()
+        wire.send(_DATA)
+        wire.replies(3)
+        for number in range(30):
+            at.gate.hang_up()
+            wire.send(b"%d" % number)
+        wire.send(b"\r\n.\r\n")
+        assert wire.reply().code == 250
+        wire.quit()
+    assert [message for session in sessions for message in session.messages][0].startswith(b"012")
+    at.gate.wait_for(reloads + 1, "reloaded")
+    at.gate.reload()
+    assert at.gate.journal("reload-refused") == []
+    for listener, mode in (("world", "plain"), ("closed", "starttls"), ("implicit", "implicit")):
+        at.delivers(listener, mode)
+    at.settle(before + 2)

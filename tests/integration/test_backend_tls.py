@@ -140,6 +140,8 @@ class _Session(socketserver.BaseRequestHandler):
             starts = verb == b"STAR" and answer.startswith(b"220")
             if verb == b"BDAT":
                 self._chunk(lines, command)
+            if verb == b"RSET":
+                self.chunks = b""
             self.request.sendall(answer + (self.part.injected if starts else b""))
             if verb == b"DATA" and answer.startswith(b"354"):
                 self._message(lines)

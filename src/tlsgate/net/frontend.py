@@ -149,6 +149,7 @@ class FrontendProtocol(Protocol):
         self._who = ClientIdentity(*_endpoint(self.transport.getPeer()), *_endpoint(self.transport.getHost()))
         if self._frontend.expects_proxy_header(self._who.address):
             self._header = HeaderReader()
+            self._frontend.protocols.add(self)
             self._deadline.set(self._gate.timeouts.handshake_seconds)
         else:
             self._open()
@@ -185,10 +186,12 @@ class FrontendProtocol(Protocol):
 
     def drain(self) -> None:
         """
-        The service is stopping.
+        The service is stopping: no session begins any more.
         """
         if self._relay is not None:
             self._relay.drain()
+        elif self._header is not None:
+            self.transport.abortConnection()
 
     # -- for the relay
 

@@ -257,7 +257,9 @@ class Opening:
         Fail while the channel is in order: with QUIT, unless what the backend *answered* was 421, which closes it.
         """
         politely: list[Step] = [] if answered is not None and answered.code == 421 else [Send(QUIT)]
-        of_ours = _REFUSED_OF_OURS.get(self._awaited)
+        # A greeting that comes before XCLIENT is about us.
+        told = self.xclient is None or self._awaited is _Awaited.XCLIENT
+        of_ours = _REFUSED_OF_OURS.get(self._awaited) if told else None
         refused = answered is not None and of_ours is not None and answered.code >= 400 and answered.code not in of_ours
         return politely + self._failed(log_reason, answered if refused else None)
 
