@@ -24,7 +24,8 @@ def refuse_open_relays(config: Config) -> tuple[frozenset[str], tuple[str, ...]]
 
     Returns:
         The endpoints of those that have answered, and do not relay as far as they let us know; and what to warn of:
-        those that did not say.
+        those that did not say, and those that could not be asked. Of these nobody would hear why otherwise: they are
+        down until they have been asked.
 
     Raises:
         ConfigError: One relays for strangers.
@@ -34,7 +35,8 @@ def refuse_open_relays(config: Config) -> tuple[frozenset[str], tuple[str, ...]]
     if relays:
         raise ConfigError(relays)
     answered = frozenset(finding.endpoint for finding in findings if finding.outcome is not Outcome.UNREACHABLE)
-    return answered, tuple(str(finding) for finding in findings if finding.outcome is Outcome.UNCLEAR)
+    unknown = {Outcome.UNCLEAR, Outcome.UNREACHABLE}
+    return answered, tuple(str(finding) for finding in findings if finding.outcome in unknown)
 
 
 def watch_open_relays(assembly: Assembly, cleared: AbstractSet[str]) -> None:

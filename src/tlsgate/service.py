@@ -56,6 +56,7 @@ class GateService(MultiService):
         self._witness.know(config)
         cleared, doubts = refuse_open_relays(config)
         watch_open_relays(self._assembly, cleared)
+        self._witness.metrics.watch("sessions_open", "Sessions now", lambda: self._assembly.gate.limits.sessions)
         posture = () if config.observe.posture is None else (NO_POSTURE,)
         room = make_room(config.limits.sessions)
         self._witness.warn((*outcome.warnings, *config.warnings, *doubts, *posture, *room))
@@ -179,9 +180,11 @@ class GateService(MultiService):
         for endpoint, (frontend, _) in self._listening.items():
             assembly.renew(frontend, wanted[endpoint])
         # The same port may be asked for in other words: it is free once the old one is closed.
-        DeferredList(closed).addCallback(lambda _: self._listen_anew(wanted))
+        DeferredList(closed).addCallback(lambda _: self._listen_anew(assembly, wanted))
 
-    def _listen_anew(self, wanted: Mapping[str, Listener]) -> None:
+    def _listen_anew(self, assembly: Assembly, wanted: Mapping[str, Listener]) -> None:
+        if assembly is not self._assembly:
+            return  # there was another reload meanwhile
         for endpoint, listener in wanted.items():
             if endpoint in self._listening:
                 continue

@@ -32,6 +32,7 @@ def tls_fields(tls: TlsFacts | None) -> Mapping[str, object]:
         "bits": tls.bits,
         "group": tls.group,
         "sni": tls.sni,
+        "alpn": tls.alpn,
         "resumed": tls.resumed,
         "client_certificate": None if certificate is None else certificate.subject,
         "client_certificate_fault": None if certificate is None else certificate.fault,
