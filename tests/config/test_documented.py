@@ -1,5 +1,5 @@
 """
-docs/policy.md tells every key with its default, and its examples are configurations.
+docs/policy.md and docs/backends.md tell every key with its default, and their examples are configurations.
 """
 
 import re
@@ -10,21 +10,30 @@ import pytest
 
 from tests.config.corpus import BASE
 from tlsgate.config import BUILT_IN_LEVELS, Certificate, Level, Listener, Ramp, Rule, Tls, parse
-from tlsgate.config.tree import KEY
+from tlsgate.config.tree import KEY, Backend, BackendGroup, Limits, Message, Observe
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "policy.md").read_text("utf-8")
+BACKENDS = (Path(__file__).parents[2] / "docs" / "backends.md").read_text("utf-8")
 EXAMPLES = re.findall(r"^### (S\d)\. .*?^```toml\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
 ROWS = re.compile(r"^\| `(\w+)` \| (.*?) \| .+ \|$", re.MULTILINE)
+
+LISTENING = """
+[[listener]]
+endpoint = "tcp:2525"
+level = "offered"
+[tls]
+certificates = [{ chain = "mx.pem", key = "mx.key" }]
+"""
 
 # Keys whose default depends on another key, or must be given.
 SPECIAL = {"name": {"the endpoint", "needed"}, "floor": {'`"TLSv1.2"`'}, "authenticated": {"`true`"}}
 
 
-def rows_below(heading: str) -> dict[str, str]:
+def rows_below(heading: str, document: str = DOCUMENT) -> dict[str, str]:
     """
     Return the first table of keys below *heading*: key -> default.
     """
-    below = DOCUMENT[DOCUMENT.index(heading) :]
+    below = document[document.index(heading) :]
     table = below[below.index("| key | default | meaning |") :].partition("\n\n")[0]
     return dict(ROWS.findall(table))
 
@@ -70,7 +79,35 @@ def test_each_example_is_a_configuration_without_a_warning(name: str, text: str)
     ],
 )
 def test_each_key_is_told_with_its_default(heading: str, table: type) -> None:
-    told = rows_below(heading)
+    same_keys(rows_below(heading), table)
+
+
+@pytest.mark.parametrize(
+    ("heading", "table"),
+    [
+        ("## `[backend]`", Backend),
+        ("## `[[backend_group]]`", BackendGroup),
+        ("## `[message]`", Message),
+        ("## `[limits]`", Limits),
+        ("## `[observe]`", Observe),
+    ],
+)
+def test_each_key_of_the_way_to_the_backends_is_told(heading: str, table: type) -> None:
+    same_keys(rows_below(heading, BACKENDS), table)
+
+
+def test_each_example_of_a_backend_is_a_configuration() -> None:
+    examples = re.findall(r"^```toml\n(.*?)^```", BACKENDS, re.MULTILINE | re.DOTALL)
+    assert examples
+    for text in examples:
+        # One that shows only the way to the backend needs a listener to be whole.
+        parse(text if "[[listener]]" in text else LISTENING + text, BASE)
+
+
+def same_keys(told: dict[str, str], table: type) -> None:
+    """
+    Assert that what is *told*, key -> default, are the keys of *table* in their order.
+    """
     fields = {attribute.metadata.get(KEY, attribute.name): attribute for attribute in attrs.fields(table)}
     fields.pop(None)
     assert list(told) == list(fields)
