@@ -347,3 +347,30 @@ class TestRamp:
         stage.client(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\n").backend(b"250 a\r\n250 b\r\n")
         (record,) = [record for record in stage.records if record.event == "verdict"]
         assert (record.fields["stage"], record.fields["outcome"]) == ("plaintext", "would_refuse")
+
+
+class TestRecipientsWithoutDomain:
+    """A server puts them into a domain of its own, which a rule may be about: so they are not taken at its listener."""
+
+    def test_all_but_the_postmaster(self) -> None:
+        """Fail closed: whose domain it will be is not known here."""
+        rule = Rule(BUILT_IN["required"], recipients=["clinic.example"])
+        stage = play_once(
+            terms("offered", rulebook=Rulebook([rule], {ANY_LISTENER: BUILT_IN["offered"]})),
+            OFFERED_EHLO
+            + "client > MAIL FROM:<a@example.org>\nbackend < MAIL FROM:<a@example.org>\nbackend > 250 ok\nclient < 250 ok\n",
+        )
+        stage.client(b"RCPT TO:<dr>\r\n")
+        assert stage.replies[-1].raw.startswith(b"501 5.5.4 ")
+        stage.client(b"RCPT TO:<PostMaster>\r\n")
+        assert stage.backends[-1].endswith(b"RCPT TO:<PostMaster>\r\n")
+
+    def test_where_no_rule_looks_they_are_the_backends_to_judge(self) -> None:
+        """Transparent: without a rule on recipients they go on as they came."""
+        stage = play_once(
+            terms("offered"),
+            OFFERED_EHLO
+            + "client > MAIL FROM:<a@example.org>\nbackend < MAIL FROM:<a@example.org>\nbackend > 250 ok\nclient < 250 ok\n",
+        )
+        stage.client(b"RCPT TO:<dr>\r\n")
+        assert stage.backends[-1].endswith(b"RCPT TO:<dr>\r\n")

@@ -29,7 +29,6 @@ class Answers(State):
     The session's side that listens to the backend.
     """
 
-    authenticated: bool = False
     _greeting: BackendReply | None = None
     _failure: Reply = replies.BACKEND_UNREACHABLE
 

@@ -168,7 +168,6 @@ class Commands(Inflow):
         self._talk.tls_due = False
         self._abandon_transaction()
         self._hang_up()
-        self.authenticated = self._esmtp = self._smtputf8 = False
         self._input = InputBuffer()
         self._handshaking = True
         self._talk.last(StartTls())

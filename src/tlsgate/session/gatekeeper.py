@@ -150,7 +150,9 @@ class Gatekeeper:
         """
         if not self._uses_recipient:
             return None
-        if mailbox is None:
+        # Servers put a name without a domain into one of their own; only the postmaster may go without (RFC 5321
+        # section 4.1.1.3).
+        if mailbox is None or ("@" not in mailbox and mailbox.lower() != "postmaster"):
             return reply.PATH_INVALID
         circumstances = evolve(self.circumstances, recipient=mailbox)
         return self._stage("recipient", self._rulebook.recipient(circumstances, self.tls))

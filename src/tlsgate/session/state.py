@@ -65,6 +65,7 @@ class State:
     greeted: bool = False
     transactions: int = 0
     delivered: int = 0
+    authenticated: bool = False
     _gate: Gatekeeper = field(init=False)
     _talk: Conversation = field(factory=Conversation)
     _input: InputBuffer = field(factory=InputBuffer)
@@ -96,7 +97,9 @@ class State:
     def _dial(self) -> None:
         self.leg = Leg.DIALLING
         self._replies = self._new_reader()
+        # A fresh backend knows nothing yet, so neither do we of it.
         self._pipelining = self._chunking = self._reset_needed = self._quit = self._traced = False
+        self.authenticated = self._esmtp = self._smtputf8 = False
         self._talk.last(DialBackend())
 
     def _hang_up(self) -> None:
