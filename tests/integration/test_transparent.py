@@ -147,21 +147,36 @@ def test_a_backend_on_the_same_machine_sees_the_client() -> None:
 CONFIG = """
 [[listener]]
 name = "mx"
-endpoint = "tcp:2525"
+endpoint = "{listen}"
 level = "offered"
 
 [tls]
 certificates = [{{ chain = "{identity.certificate}", key = "{identity.key}" }}]
 
 [backend]
-endpoints = ["tcp:10.0.0.2:25"]
+endpoints = ["{endpoint}"]
 client_address = "transparent"
 """
-READ_GREETING = "import socket; print(socket.create_connection(('203.0.113.1', 2525), 10).makefile().readline())"
+READ_GREETING = "import socket; print(socket.create_connection(('{address}', 2525), 10).makefile().readline())"
 
 
-def test_a_client_of_the_whole_gate_is_seen(
-    gate_and_backend: tuple[Namespace, Namespace], identity: Identity, tmp_path: Path
+@pytest.mark.parametrize(
+    ("client_address", "gate_address", "length", "listen", "endpoint"),
+    [
+        (CLIENT, "203.0.113.1", 24, "tcp:2525", "tcp:10.0.0.2:25"),
+        (CLIENT6, "2001:db8:7::ff", 64, "tcp6:2525", r"tcp:fd00\\:\\:2:25"),
+    ],
+    ids=["IPv4", "IPv6"],
+)
+def test_a_client_of_the_whole_gate_is_seen(  # noqa: PLR0917 - one row of the table
+    gate_and_backend: tuple[Namespace, Namespace],
+    identity: Identity,
+    tmp_path: Path,
+    client_address: str,
+    gate_address: str,
+    length: int,
+    listen: str,
+    endpoint: str,
 ) -> None:
     """
     The backend greets by address, and its greeting is what the client gets.
@@ -171,17 +186,18 @@ def test_a_client_of_the_whole_gate_is_seen(
     gate.shell(recipe("gate"))
     with namespaces("client") as (client,):
         cable(gate, "eth0", client, "eth0")
-        gate.shell("ip addr add 203.0.113.1/24 dev eth0; ip link set eth0 up")
-        client.shell(f"ip addr add {CLIENT}/24 dev eth0; ip link set eth0 up")
+        nodad = "nodad" if ":" in client_address else ""
+        gate.shell(f"ip addr add {gate_address}/{length} dev eth0 {nodad}; ip link set eth0 up")
+        client.shell(f"ip addr add {client_address}/{length} dev eth0 {nodad}; ip link set eth0 up")
         config = tmp_path / "gate.toml"
-        config.write_text(CONFIG.format(identity=identity))
+        config.write_text(CONFIG.format(identity=identity, listen=listen, endpoint=endpoint))
         twistd = str(Path(sys.executable).with_name("twistd"))
         argv = gate.command(twistd, "--nodaemon", "--pidfile=", "tlsgate", "--config", str(config))
         daemon = Daemon(argv, tmp_path / "gate.log")
         daemon.start(lambda: '"event":"listening"' in daemon.said())
         try:
-            read = client.command(sys.executable, "-c", READ_GREETING)
+            read = client.command(sys.executable, "-c", READ_GREETING.format(address=gate_address))
             done = subprocess.run(read, check=False, capture_output=True, text=True, timeout=30)
         finally:
             daemon.stop()
-    assert CLIENT in done.stdout, f"{done}\n{daemon.said()}"
+    assert client_address in done.stdout, f"{done}\n{daemon.said()}"
