@@ -138,7 +138,8 @@ def test_the_session_inside_tls_is_a_fresh_one(offered: Gate, legacy: LegacyPort
         wire.handshake()
         assert wire.command("EHLO client.example").code == 250
         wire.quit()
-    assert [connection.heard for connection in legacy.connections] == [
+    # A dial of the test before, given up when the client's handshake failed, may be accepted only now: it says nothing.
+    assert [connection.heard for connection in legacy.connections if connection.heard] == [
         b"EHLO client.example\r\n" + TRANSACTION + b"QUIT\r\n",
         b"EHLO client.example\r\nQUIT\r\n",
     ]
