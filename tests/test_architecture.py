@@ -34,6 +34,7 @@ IMPURE = {
     "socket", "socketserver", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib", "uuid",
     "OpenSSL", "cryptography", "twisted", "zope",
 }  # fmt: skip
+PURE_ALL_THE_SAME = {"io.IncrementalNewlineDecoder"}  # text in, text out
 IMPURE_CALLS = {"open", "print", "input", "now", "today", "utcnow"}
 CONFIG_BANNED = {"logging", "socket", "time", "OpenSSL"}
 BANNED = {"twisted.mail"}
@@ -104,7 +105,7 @@ def impurities(module: str, source: str) -> list[str]:
         return sorted(name for name in imported(source) if any(is_of(name, each) for each in CONFIG_BANNED))
     if room not in PURE:
         return []
-    found = {name for name in imported(source) if any(is_of(name, each) for each in IMPURE)}
+    found = {name for name in imported(source) - PURE_ALL_THE_SAME if any(is_of(name, each) for each in IMPURE)}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
