@@ -189,6 +189,13 @@ class Load:
             self.serials.add(each.result())
             self.done += 1
 
+    def await_sessions(self, count: int) -> None:
+        """
+        Return when *count* more have begun.
+        """
+        enough = len(self._running) + count
+        wait_until(lambda: len(self._running) >= enough, LOAD_SECONDS_MAX, lambda: "the load has ended")
+
     def stop(self) -> None:
         """
         Begin no more.
@@ -234,6 +241,7 @@ class TestLoad:
                     current.write(tmp_path)
                     assert scene.gate.reload()["event"] == "reloaded"
                     assert scene.serial() == current.certificate.serial_number
+                    load.await_sessions(3)
             finally:
                 load.stop()
             running.result()
