@@ -1,8 +1,9 @@
 """
-What all tests share: how Hypothesis searches.
+What all tests share: how Hypothesis searches, and what the processes they start make of a signal.
 """
 
 import os
+import signal
 
 from hypothesis import HealthCheck, settings
 
@@ -11,3 +12,8 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("developer", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "developer")
+
+# `nohup` and "&" start a program that ignores these, and so would whatever it starts. A handler is not handed on.
+for number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda _number, _frame: None)

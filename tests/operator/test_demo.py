@@ -74,19 +74,14 @@ def running(tmp_path: Path) -> Iterator[Running]:
     """
     A demo on free ports that has said all it has to say.
     """
-    # Whoever runs the tests may have been started by `nohup`, and then so would be the demo.
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    try:
-        with (tmp_path / "said").open("wb") as said:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tlsgate.operator.main", "demo", "--port=0", "--tls-port=0", "--folder=run"],
-                cwd=tmp_path,
-                stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=subprocess.STDOUT,
-            )
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    with (tmp_path / "said").open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tlsgate.operator.main", "demo", "--port=0", "--tls-port=0", "--folder=run"],
+            cwd=tmp_path,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+        )
     demo = Running(process, tmp_path)
     try:
         demo.await_words(READY)
