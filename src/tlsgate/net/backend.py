@@ -19,6 +19,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from tlsgate.net.secure import start_tls
 from tlsgate.net.wire import Wire, cancel, close, set_no_delay
 from tlsgate.policy.level import Level
 from tlsgate.session.opening import Failed, Opening, Ready, Send, StartTls, Step
@@ -195,7 +196,7 @@ class BackendProtocol(Protocol):
                     self.transport.write(data)
                 case StartTls():
                     assert self._candidate.trust is not None  # noqa: S101 - a plan with TLS is made with trust
-                    self.transport.startTLS(_Trusting(self._candidate.trust))
+                    start_tls(self, _Trusting(self._candidate.trust), client=True)
                 case Ready(greeting):
                     self._ready = True
                     self._link.ready(greeting)

@@ -27,6 +27,7 @@ from tlsgate.net.limits import Address, Limits
 from tlsgate.net.proxy_protocol import HeaderReader, ProxyProtocolError, normalized
 from tlsgate.net.relay import Relay
 from tlsgate.net.routes import Routes
+from tlsgate.net.secure import TlsWire, start_tls
 from tlsgate.net.wire import Wire, cancel, close, set_no_delay
 from tlsgate.policy.facts import Circumstances
 from tlsgate.policy.rules import Rulebook
@@ -204,7 +205,7 @@ class FrontendProtocol(Protocol):
             return
         self._handshaking = True
         self._gate.limits.handshakes += 1
-        self.transport.startTLS(self._frontend)
+        start_tls(self, self._frontend, client=False)
 
     def close(self) -> None:
         """
@@ -235,7 +236,7 @@ class FrontendProtocol(Protocol):
         self._open()
         if reader.rest and self._relay is not None:
             # What follows the header is the client's: TLS has to see it first if the session has begun with it.
-            (self.transport.protocol if self._frontend.implicit else self).dataReceived(reader.rest)
+            (self.transport if isinstance(self.transport, TlsWire) else self).dataReceived(reader.rest)
 
     def _header_overdue(self) -> None:
         self._header = None

@@ -8,15 +8,13 @@ from collections.abc import Callable
 from typing import Protocol
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocol, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
 
 class Wire(Protocol):
     """
-    A stream transport. *protocol* gets what arrives: ours, or TLS in front of ours.
+    A stream transport.
     """
-
-    protocol: IProtocol
 
     def write(self, data: bytes) -> None:
         """
@@ -51,11 +49,6 @@ class Wire(Protocol):
     def resumeProducing(self) -> None:
         """
         Read again.
-        """
-
-    def startTLS(self, contextFactory: object) -> None:
-        """
-        Start a handshake.
         """
 
     def getHandle(self) -> SSL.Connection:
