@@ -26,7 +26,7 @@ WHO = ClientIdentity(
     protocol="ESMTP",
 )
 
-COMMAND = re.compile(rb"XCLIENT(?: [A-Z]+=[!-~]+)+\r\n")
+COMMAND = re.compile(rb"XCLIENT(?: [A-Z_]+=[!-~]+)+\r\n")
 XTEXT = re.compile(rb"(?:[!-*,-<>-~]|\+[0-9A-F]{2})*")
 
 
@@ -86,7 +86,7 @@ def test_what_is_unknown_must_not_stay_our_own() -> None:
     """
     (command,) = xclient_commands(ALL, ClientIdentity(address=None))
     assert command == (
-        b"XCLIENT NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE]"
+        b"XCLIENT NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE] ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE]"
         b" DESTADDR=[UNAVAILABLE] DESTPORT=[UNAVAILABLE]\r\n"
     )
 
@@ -94,6 +94,24 @@ def test_what_is_unknown_must_not_stay_our_own() -> None:
 def test_a_name_the_dns_may_still_find() -> None:
     who = ClientIdentity(address=IPv4Address("192.0.2.7"), name_deferred=True)
     assert values(xclient_commands(ALL, who))["NAME"] == b"[TEMPUNAVAIL]"
+
+
+@pytest.mark.parametrize(
+    ("who", "told"),
+    [
+        (ClientIdentity(None, name="a.example", reverse_name="a.example"), None),
+        (ClientIdentity(None, reverse_name="a.example"), b"a.example"),
+        (ClientIdentity(None, name_deferred=True, reverse_name="a.example"), b"a.example"),
+        (ClientIdentity(None, name_deferred=True, reverse_name_deferred=True), b"[TEMPUNAVAIL]"),
+        (ClientIdentity(None, reverse_name="a.example LOGIN=admin"), b"[UNAVAILABLE]"),
+        (ClientIdentity(None, name="a..example", reverse_name="b.example"), b"b.example"),
+    ],
+)
+def test_the_name_of_an_address_that_may_not_be_its_own(who: ClientIdentity, told: bytes | None) -> None:
+    """
+    Postfix takes the client's name for its reverse name, too; but one that is not known leaves it at the gate's own.
+    """
+    assert values(xclient_commands(ALL, who)).get("REVERSE_NAME") == told
 
 
 @pytest.mark.parametrize(
@@ -208,6 +226,7 @@ LONG = ClientIdentity(
 
 def test_what_is_always_known_fits_into_one_command() -> None:
     assert len(xclient_commands(ALL, LONG)) == 1
+    assert len(xclient_commands(ALL, evolve(LONG, name=None, reverse_name=LONG.name))) == 1
 
 
 def test_long_values_take_two_commands_and_the_address_comes_last() -> None:
@@ -252,6 +271,8 @@ ports = st.none() | st.integers(0, 65535)
         destination_port=ports,
         name=texts,
         name_deferred=st.booleans(),
+        reverse_name=texts,
+        reverse_name_deferred=st.booleans(),
         helo=texts,
         login=texts,
         protocol=texts,

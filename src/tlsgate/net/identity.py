@@ -35,8 +35,9 @@ class ClientIdentity:
     What is known of a client. `None` means not known.
 
     *address* and *port* are the client's, *destination_address* and *destination_port* those it connected to. *name* is
-    its host name as found in the DNS, and *name_deferred* says that the DNS did not answer. *helo* is what it said in
-    EHLO or HELO, *login* whom it authenticated as, *protocol* "SMTP" or "ESMTP".
+    its host name as found in the DNS, and *name_deferred* says that the DNS did not answer; *reverse_name* is the name
+    that the DNS has for its address, be it so or not. *helo* is what it said in EHLO or HELO, *login* whom it
+    authenticated as, *protocol* "SMTP" or "ESMTP".
     """
 
     address: Address | None
@@ -45,6 +46,8 @@ class ClientIdentity:
     destination_port: int | None = None
     name: str | None = None
     name_deferred: bool = False
+    reverse_name: str | None = None
+    reverse_name_deferred: bool = False
     helo: str | None = None
     login: str | None = None
     protocol: str | None = None
@@ -93,13 +96,13 @@ def _attributes(who: ClientIdentity) -> dict[str, bytes]:
     Return every attribute there is, encoded, in the order of XCLIENT_README.
 
     HELO, PROTO and LOGIN are left out while unknown: the client's own EHLO and AUTH will say them. NAME never is, or
-    the backend would go on with our own name.
+    the backend would go on with our own name. Postfix takes a NAME for the REVERSE_NAME as well, but [UNAVAILABLE] not.
     """
-    attributes = {
-        "NAME": TEMPORARILY_UNAVAILABLE if who.name_deferred else _name(who.name),
-        "ADDR": _address(who.address),
-        "PORT": _port(who.port),
-    }
+    attributes = {"NAME": _name(who.name, deferred=who.name_deferred)}
+    if attributes["NAME"] in (UNAVAILABLE, TEMPORARILY_UNAVAILABLE):
+        attributes["REVERSE_NAME"] = _name(who.reverse_name, deferred=who.reverse_name_deferred)
+    attributes["ADDR"] = _address(who.address)
+    attributes["PORT"] = _port(who.port)
     if who.protocol in ("SMTP", "ESMTP"):
         attributes["PROTO"] = who.protocol.encode("ascii")
     if who.helo is not None:
@@ -111,12 +114,22 @@ def _attributes(who: ClientIdentity) -> dict[str, bytes]:
     return attributes
 
 
-def _name(name: str | None) -> bytes:
+def host_name(text: str) -> str | None:
+    """
+    Return *text* if it is a host name, without the dot at its end; `None` if not.
+    """
+    name = text.removesuffix(".")
+    return name if _HOST_NAME.fullmatch(name) else None
+
+
+def _name(name: str | None, *, deferred: bool) -> bytes:
     """
     Return a host name; a backend answers 501 to what is none, so the DNS's more curious answers are not passed on.
     """
-    name = name.removesuffix(".") if name else ""
-    return name.encode("ascii") if _HOST_NAME.fullmatch(name) else UNAVAILABLE
+    if deferred:
+        return TEMPORARILY_UNAVAILABLE
+    known = None if name is None else host_name(name)
+    return UNAVAILABLE if known is None else known.encode("ascii")
 
 
 def _address(address: Address | None) -> bytes:
