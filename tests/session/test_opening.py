@@ -34,7 +34,7 @@ XCLIENT = Send(b"XCLIENT NAME=[UNAVAILABLE] ADDR=192.0.2.7\r\n")
 OFFERS = b"250-mx.example\r\n250-PIPELINING\r\n250-STARTTLS\r\n250-XCLIENT NAME ADDR\r\n250 8BITMIME\r\n"
 GO_AHEAD = b"220 2.0.0 Ready to start TLS\r\n"
 
-Xclient = Callable[[frozenset[str]], list[bytes]]
+Xclient = Callable[[frozenset[str]], list[bytes] | None]
 tell: Xclient = partial(xclient_commands, who=ClientIdentity(address=IPv4Address("192.0.2.7")))
 
 
@@ -53,9 +53,14 @@ class Lost:
     """The connection is gone."""
 
 
+class Identified:
+    """It is known who the client is."""
+
+
 CONNECTED = Connected()
 SECURE = Handshake()
-Event = Connected | Handshake | Lost | bytes
+IDENTIFIED = Identified()
+Event = Connected | Handshake | Lost | Identified | bytes
 
 
 def plan(tls: BackendTls = BackendTls.NONE) -> OpeningPlan:
@@ -70,6 +75,8 @@ def happen(opening: Opening, event: Event) -> list[Step]:
             return opening.tls_established(event.fault)
         case Lost():
             return opening.lost("Connection was closed")
+        case Identified():
+            return opening.identified()
         case bytes():
             return opening.received(event)
 
@@ -619,8 +626,63 @@ def test_a_long_refusal_stays_one_short_line_in_the_journal() -> None:
     assert len(failed.log_reason) < 250
 
 
+class Later:
+    """
+    An opening whose client is not known when the backend has offered XCLIENT.
+    """
+
+    def __init__(self) -> None:
+        self.commands: list[bytes] | None = None
+        self.opening = Opening(plan(), xclient=lambda _: self.commands)
+        for event in (CONNECTED, GREETING):
+            happen(self.opening, event)
+        assert happen(self.opening, OFFERS) == []
+
+
+def test_the_backend_waits_for_who_the_client_is() -> None:
+    later = Later()
+    later.commands = [b"XCLIENT A=1\r\n", b"XCLIENT B=2\r\n"]
+    assert later.opening.identified() == [Send(b"XCLIENT A=1\r\n")]
+    assert later.opening.identified() == []
+    assert later.opening.received(b"220 one\r\n") == [Send(b"XCLIENT B=2\r\n")]
+    assert later.opening.received(TOLD_GREETING) == [ready(TOLD_GREETING)]
+    assert later.opening.identified() == []
+
+
+def test_a_backend_that_cannot_be_told_is_one_also_later() -> None:
+    later = Later()
+    later.commands = []
+    [quit_, failed] = later.opening.identified()
+    assert quit_ == QUIT
+    assert isinstance(failed, Failed)
+    assert "XCLIENT without ADDR" in failed.log_reason
+
+
+@pytest.mark.parametrize("event", [TOLD_GREETING, b"421 4.4.2 timeout\r\n", Lost()], ids=repr)
+def test_nothing_is_told_when_the_backend_is_gone_by_then(event: Event) -> None:
+    later = Later()
+    later.commands = [b"XCLIENT A=1\r\n"]
+    [failed] = happen(later.opening, event)
+    assert isinstance(failed, Failed)
+    assert failed.reply == BACKEND_UNREACHABLE
+    assert failed.refusal is None
+    assert "while the client's host name was awaited" in failed.log_reason
+    assert later.opening.identified() == []
+
+
+def test_who_the_client_is_may_be_known_before_anybody_asks() -> None:
+    opening = Opening(plan(), xclient=tell)
+    assert opening.identified() == []
+    for event in (CONNECTED, GREETING):
+        happen(opening, event)
+        assert opening.identified() == []
+    assert happen(opening, OFFERS) == [XCLIENT]
+
+
 events = st.one_of(
-    st.sampled_from([CONNECTED, SECURE, Handshake("fault"), Lost(), GREETING, OFFERS, GO_AHEAD, TOLD_GREETING]),
+    st.sampled_from(
+        [CONNECTED, SECURE, Handshake("fault"), Lost(), IDENTIFIED, GREETING, OFFERS, GO_AHEAD, TOLD_GREETING]
+    ),
     st.binary(max_size=60),
     st.builds(lambda code, text: b"%d %s\r\n" % (code, text), st.integers(200, 599), st.binary(max_size=9)),
 )
@@ -630,19 +692,22 @@ events = st.one_of(
     st.sampled_from(BackendTls),
     st.sampled_from([b"", PROXY]),
     st.sampled_from([None, tell]),
+    st.sampled_from(["at once", "late"]),
     st.lists(events, max_size=12),
 )
 def test_no_backend_gets_more_out_of_us(
-    tls: BackendTls, proxy_header: bytes, xclient: Xclient | None, happening: list[Event]
+    tls: BackendTls, proxy_header: bytes, xclient: Xclient | None, when: str, happening: list[Event]
 ) -> None:
     """
     Whatever happens in whatever order: nothing raises, it ends once, and it is not ready without TLS and XCLIENT where
     they are demanded.
     """
-    opening = Opening(plan(tls), proxy_header, xclient)
+    known = when == "at once"
+    opening = Opening(plan(tls), proxy_header, xclient and (lambda offered: tell(offered) if known else None))
     steps: list[Step] = []
     secure = False
     for event in [CONNECTED, *(event for event in happening if event is not CONNECTED)]:
+        known = known or event is IDENTIFIED
         new = happen(opening, event)
         secure = secure or (isinstance(event, Handshake) and event.fault is None and StartTls() in steps)
         if any(isinstance(step, Ready) for step in new):

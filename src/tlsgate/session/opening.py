@@ -6,7 +6,7 @@ One connection, step by step; what stands in brackets happens if the plan says s
     [PROXY header, the very first octets]  [implicit TLS]
     <- 220                                 a greeting of 4yz or 5yz is the backend's refusal
     [EHLO, STARTTLS, <- 220, TLS, EHLO]    nothing learnt in plaintext is used after it (RFC 3207 section 4.2)
-    [EHLO, XCLIENT ..., <- 220]            each XCLIENT must be accepted: the backend greets anew, now the client
+    [EHLO, XCLIENT ..., <- 220]            once the client is known; each XCLIENT must be accepted: it greets anew
     ready                                  the next octets are the client's
 
 Whatever does not go as planned fails, and closed: a backend that did not hear who the client is would take it for us,
@@ -108,6 +108,7 @@ class _Awaited(Enum):
     STARTTLS = "the reply to STARTTLS"
     HANDSHAKE = "the TLS handshake"
     EHLO = "the reply to EHLO"
+    CLIENT = "the client's host name"
     XCLIENT = "the reply to XCLIENT"
     NOTHING = "nothing: ready, or failed"
 
@@ -118,14 +119,15 @@ class Opening:
     The opening of one backend connection.
 
     *proxy_header* is sent first if there is one. *xclient*, if there is one, turns the attributes that the backend
-    offers into XCLIENT commands; none at all means that the backend cannot be told.
+    offers into XCLIENT commands: none at all if the backend cannot be told, `None` until the client is `identified`.
     """
 
     plan: OpeningPlan
     proxy_header: bytes = b""
-    xclient: Callable[[frozenset[str]], list[bytes]] | None = None
+    xclient: Callable[[frozenset[str]], list[bytes] | None] | None = None
     _awaited: _Awaited = _Awaited.CONNECTION
     _reader: ReplyReader = Factory(lambda self: ReplyReader(self.plan.reply_octets_max), takes_self=True)
+    _offered: frozenset[str] | None = None
     _xclient_commands: list[bytes] = Factory(list)
 
     def connected(self) -> list[Step]:
@@ -170,6 +172,12 @@ class Opening:
         # A new reader: whatever it held came in plaintext.
         self._reader = ReplyReader(self.plan.reply_octets_max)
         return self._send_ehlo(_Awaited.EHLO)
+
+    def identified(self) -> list[Step]:
+        """
+        It is known now who the client is.
+        """
+        return self._introduce() if self._awaited is _Awaited.CLIENT else []
 
     def lost(self, reason: str) -> list[Step]:
         """
@@ -217,13 +225,17 @@ class Opening:
             return self._hung_up(_said("answered EHLO with", reply), reply)
         if self.xclient is None:
             return self._ready(self._greeting_inside_tls(reply))
-        offered = _keywords(reply).get("XCLIENT")
-        if offered is None:
+        self._offered = _keywords(reply).get("XCLIENT")
+        return self._introduce()
+
+    def _introduce(self) -> list[Step]:
+        if self.xclient is None or self._offered is None:
             return self._hung_up("does not offer XCLIENT (to us)")
-        self._xclient_commands = self.xclient(offered)
-        if not self._xclient_commands:
-            return self._hung_up("offers XCLIENT without ADDR")
-        return self._next_xclient()
+        if (commands := self.xclient(self._offered)) is None:
+            self._awaited = _Awaited.CLIENT
+            return []
+        self._xclient_commands = commands
+        return self._next_xclient() if commands else self._hung_up("offers XCLIENT without ADDR")
 
     def _next_xclient(self) -> list[Step]:
         self._awaited = _Awaited.XCLIENT
@@ -271,10 +283,7 @@ class Opening:
 
 # Where the answer may be about the client, whom it may refuse, but for those codes: they say that our command was at
 # fault, or is not ours to give (XCLIENT_README: 501, 503, 550). The client has nothing to do with that.
-_REFUSED_OF_OURS = {
-    _Awaited.GREETING: frozenset[int](),
-    _Awaited.XCLIENT: frozenset({500, 501, 502, 503, 504, 550}),
-}
+_REFUSED_OF_OURS = {_Awaited.GREETING: frozenset[int](), _Awaited.XCLIENT: frozenset({500, 501, 502, 503, 504, 550})}
 _ON_THE_WAY_TO_TLS = frozenset({_Awaited.EHLO_BEFORE_TLS, _Awaited.STARTTLS, _Awaited.HANDSHAKE})
 
 
