@@ -168,6 +168,13 @@ class BackendProtocol(Protocol):
         cancel(self._closing)
         self._candidate.over()
 
+    def identified(self) -> None:
+        """
+        It is known now who the client is.
+        """
+        if self._opening is not None:
+            self._take(self._opening.identified())
+
     def close(self, clock: IReactorTime, closing_seconds: float) -> None:
         """
         Close once all is sent.

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from tlsgate.net.backend import Candidate
+from tlsgate.net.client_name import ClientNames, Naming
 from tlsgate.net.deadlines import Timeouts
 from tlsgate.net.identity import ClientIdentity, xclient_commands
 from tlsgate.net.link import Link, LinkListener
@@ -70,7 +71,8 @@ class Dialler:
     """
     A group of backends.
 
-    *hostname*: the name in the greeting of the backend met last, `None` before the first.
+    *names* are the host names of clients, where the backends are told of them. *hostname*: the name in the greeting of
+    the backend met last, `None` before the first.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Dialler:
     timeouts: Timeouts
     journal: Journal
     client_address: ClientAddress = ClientAddress.NONE
+    names: ClientNames | None = None
     level: Level | None = None
     received_header: bool = False
     keywords: frozenset[bytes] = frozenset()
@@ -117,10 +120,12 @@ class Dialler:
         if who.address is None and self.client_address in _NEEDS_ADDRESS:
             # A header without an address would make the backend take our own for the client's.
             return Link(listener, [], self.clock, self.timeouts, failure=_ADDRESS_UNKNOWN)
-        candidates = [self._candidate(target, who, tls) for target in self.pool.candidates()]
+        targets = self.pool.candidates()
+        naming = Naming.begun(who, self.names if targets else None)
+        candidates = [self._candidate(target, naming, tls) for target in targets]
         # Version 2 tells the backend what the handshake achieved, so it can be written only then.
         waiting = tls_to_come and self.client_address is ClientAddress.PROXY_V2
-        return Link(listener, candidates, self.clock, self.timeouts, waiting, self._conveyed)
+        return Link(listener, candidates, self.clock, self.timeouts, waiting, self._conveyed, naming)
 
     def terms(self, terms: Terms) -> Terms:
         """
@@ -159,14 +164,14 @@ class Dialler:
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.seconds(), UTC)
 
-    def _candidate(self, target: Target, who: ClientIdentity, tls: Callable[[], TlsFacts | None]) -> Candidate:
+    def _candidate(self, target: Target, naming: Naming, tls: Callable[[], TlsFacts | None]) -> Candidate:
         def endpoint() -> IStreamClientEndpoint:
             self.pool.session_started(target)
-            return target.endpoint(who)
+            return target.endpoint(naming.who)
 
         return Candidate(
             endpoint,
-            lambda: self._opening(who, tls()),
+            lambda: self._opening(naming, tls()),
             target.trust,
             self.level,
             partial(self._tried, target, counts=False),
@@ -205,16 +210,21 @@ class Dialler:
             return Opening(self.plan, header_v2(None, None))
         return Opening(self.plan)
 
-    def _opening(self, who: ClientIdentity, tls: TlsFacts | None) -> Opening:
+    def _opening(self, naming: Naming, tls: TlsFacts | None) -> Opening:
+        who = naming.who
         source, destination = _pair(who.address, who.port), _pair(who.destination_address, who.destination_port)
         how = self.client_address
         if how is ClientAddress.XCLIENT:
-            return Opening(self.plan, xclient=partial(xclient_commands, who=who))
+            return Opening(self.plan, xclient=partial(_xclient, naming))
         if how is ClientAddress.PROXY_V1:
             return Opening(self.plan, header_v1(source, destination))
         if how is ClientAddress.PROXY_V2:
             return Opening(self.plan, header_v2(source, destination, tls))
         return Opening(self.plan)
+
+
+def _xclient(naming: Naming, offered: frozenset[str]) -> list[bytes] | None:
+    return xclient_commands(offered, naming.who) if naming.known else None
 
 
 def _pair(address: object, port: int | None) -> Endpoint | None:

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.python.failure import Failure
 
 from tlsgate.net.backend import BackendProtocol, Candidate, Quiet
+from tlsgate.net.client_name import Naming
 from tlsgate.net.deadlines import Deadline, Timeouts
 from tlsgate.net.wire import Wire
 from tlsgate.session.opening import Failed
@@ -56,7 +57,8 @@ class Link:
     The way to a backend, for one session.
 
     *waiting_for_tls*: who the client is will be known, and told, only after its handshake; until `tls_known`, a
-    connection may be made, but nothing is said. *conveyed*: the backend is told who the client is.
+    connection may be made, but nothing is said. *conveyed*: the backend is told who the client is. *naming*: what it is
+    told has still to be found; the backend hears all up to that.
     """
 
     _listener: LinkListener
@@ -65,6 +67,7 @@ class Link:
     _timeouts: Timeouts
     _waiting_for_tls: bool = False
     _conveyed: bool = False
+    _naming: Naming | None = None
     _failure: Failed = _NONE_UP
     _attempt: Deferred[IProtocol] | None = None
     _protocol: BackendProtocol | None = None
@@ -74,6 +77,8 @@ class Link:
 
     def __attrs_post_init__(self) -> None:
         self._deadline = Deadline(self._clock, self._timed_out)
+        if self._naming is not None:
+            self._naming.then(self._identified)
 
     # -- for the session
 
@@ -82,6 +87,7 @@ class Link:
         Try the next candidate.
         """
         if not self._candidates:
+            self._stop_naming()
             self._listener.link_failed(self._for_client(), self._failure.log_reason)
             return
         candidate = self._trying = self._candidates.pop(0)
@@ -120,6 +126,7 @@ class Link:
         """
         self._given_up = True
         self._deadline.clear()
+        self._stop_naming()
         if self._protocol is None:
             if self._attempt is not None:
                 self._attempt.cancel()
@@ -187,6 +194,14 @@ class Link:
         # From here on the backend has its own time, for the greeting and all the rest.
         self._deadline.set(self._timeouts.backend_seconds)
         protocol.begin()
+
+    def _identified(self) -> None:
+        if self._protocol is not None:
+            self._protocol.identified()
+
+    def _stop_naming(self) -> None:
+        if self._naming is not None:
+            self._naming.give_up()
 
     def _dialled(self, protocol: BackendProtocol) -> None:
         self._attempt = None
