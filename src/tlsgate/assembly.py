@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from tlsgate import translation
 from tlsgate.config import Config, ConfigError, Listener
+from tlsgate.host_names import client_names
 from tlsgate.identities import Identities
 from tlsgate.net.dialler import Dialler, Journal
 from tlsgate.net.frontend import Frontend, Gate
@@ -81,6 +82,9 @@ def assemble(
             problems += error.problems
     if problems:
         raise ConfigError(tuple(problems))
+    names = client_names(config, reactor)
+    for group in config.backends:
+        diallers[group.name].names = names if group.client_name == "dns" else None
     if previous is not None:
         for name, dialler in diallers.items():
             known = previous.diallers.get(name)

@@ -4,7 +4,7 @@ File descriptors: a session needs two, one to either side, and a process is usua
 
 import resource
 
-SPARE = 128  # listeners, probes, files
+SPARE = 384  # listeners, probes, files, and as many lookups in the DNS as may run at once (net/client_name.py)
 
 
 def make_room(sessions: int) -> tuple[str, ...]:

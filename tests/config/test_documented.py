@@ -10,7 +10,7 @@ import pytest
 
 from tests.config.corpus import BASE
 from tlsgate.config import BUILT_IN_LEVELS, Certificate, Level, Listener, Ramp, Rule, Tls, parse
-from tlsgate.config.tree import KEY, Backend, BackendGroup, Limits, Message, Observe
+from tlsgate.config.tree import KEY, Backend, BackendGroup, Dns, Limits, Message, Observe
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "policy.md").read_text("utf-8")
 BACKENDS = (Path(__file__).parents[2] / "docs" / "backends.md").read_text("utf-8")
@@ -87,6 +87,7 @@ def test_each_key_is_told_with_its_default(heading: str, table: type) -> None:
     [
         ("## `[backend]`", Backend),
         ("## `[[backend_group]]`", BackendGroup),
+        ("#### `[dns]`", Dns),
         ("## `[message]`", Message),
         ("## `[limits]`", Limits),
         ("## `[observe]`", Observe),

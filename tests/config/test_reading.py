@@ -258,6 +258,10 @@ def test_each_table_knows_its_key() -> None:
         ),
         ('[[level]]\nname = "partner"\n', 'level[0]: no listener and no rule names level "partner"'),
         (
+            '[dns]\nservers = ["127.0.0.1"]\n',
+            'dns.servers: nothing is asked of them: no backend has client_name = "dns"',
+        ),
+        (
             '[[backend_group]]\nname = "a"\nendpoints = ["unix:/run/a.sock"]\n',
             'backend_group[0]: no listener and no rule names backend group "a"',
         ),

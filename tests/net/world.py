@@ -42,7 +42,7 @@ reload_seconds = 0
 [backend]
 endpoints = [{endpoints}]
 probe_seconds = 0
-accept_open_relay = true
+{backend}
 [message]
 bare_newlines = "{bare_newlines}"
 [limits]
@@ -325,16 +325,17 @@ class World:
 @contextmanager
 def world(
     level: str = "required", *, tls: str = "starttls", bare_newlines: str = "normalize", second: bool = False,
-    limits: str = "", levels: str = "", **more: Any,
+    limits: str = "", levels: str = "", backend: str = "accept_open_relay = true", **more: Any,
 ) -> Iterator[World]:  # fmt: skip
     """
-    Have a gate of that *level*, *limits* being lines of that table, before one backend or two.
+    Have a gate of that *level*, *limits* and *backend* being lines of those tables, before one backend or two.
     """
     ports = [BACKEND_PORT, SECOND_PORT] if second else [BACKEND_PORT]
     endpoints = ", ".join(f'"tcp:127.0.0.1:{port}"' for port in ports)
     config = CONFIG.format(
-        level=level, tls=tls, endpoints=endpoints, bare_newlines=bare_newlines, limits=limits, levels=levels
-    )
+        level=level, tls=tls, endpoints=endpoints, bare_newlines=bare_newlines, limits=limits, levels=levels,
+        backend=backend,
+    )  # fmt: skip
     (_folder()[1] / "journal").unlink(missing_ok=True)
     network = Network()
     usual_handler = signal.getsignal(signal.SIGHUP)

@@ -18,6 +18,7 @@ def check_backend(checked: Checked, backend: Backend) -> None:
     hosts = [backend_host(endpoint) for endpoint in backend.endpoints]
     if backend.client_address == "transparent" and None in hosts:
         findings.note(f"{backend.at}.client_address", '"transparent" has no meaning over a UNIX socket')
+    check_client_name(checked, backend)
     if backend.tls == "none":
         for key in ("tls_ca", "tls_name", "tls_level"):
             if getattr(backend, key) is not None:
@@ -36,3 +37,12 @@ def check_backend(checked: Checked, backend: Backend) -> None:
     elif level.client_certificate != "ignored":
         text = f"{shown(level.name)} asks for a client certificate; a backend is a server, its own is always verified"
         findings.note(f"{backend.at}.tls_level", text)
+
+
+def check_client_name(checked: Checked, backend: Backend) -> None:
+    """
+    A host name is looked up only where the backend can be told of it.
+    """
+    if backend.client_name != "none" and backend.client_address != "xclient":
+        text = f'{shown(backend.client_name)} has no effect: a host name is told with client_address = "xclient" alone'
+        checked.findings.note(f"{backend.at}.client_name", text)

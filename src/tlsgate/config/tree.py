@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from tlsgate.config import values
 from tlsgate.config.endpoints import client_endpoint, server_endpoint
+from tlsgate.config.nameservers import name_server
 from tlsgate.config.values import AtLeastOne, Between, Network
 
 TlsVersion = Literal["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
@@ -155,6 +156,7 @@ class Backend(Table):
     )
     name: str = field(default="default", metadata={KEY: None})
     client_address: Literal["none", "xclient", "proxy-v1", "proxy-v2", "transparent"] = "none"
+    client_name: Literal["none", "dns"] = "none"
     accept_open_relay: bool = False
     tls: Literal["none", "starttls", "implicit"] = "none"
     tls_ca: Path | None = None
@@ -173,6 +175,15 @@ class BackendGroup(Backend):
     """
 
     name: _Name = field(metadata={EXAMPLE: '"tenant-a"'})
+
+
+@frozen(kw_only=True)
+class Dns(Table):
+    """
+    Who is asked for the host names of clients.
+    """
+
+    servers: tuple[Annotated[str, name_server], ...] = ()
 
 
 @frozen(kw_only=True)
@@ -222,6 +233,8 @@ class Limits(Table):
     pipeline_max: Annotated[int, Between(102, 100_000, "MAIL, 100 RCPT and DATA must fit, RFC 2920")] = 1_024
     # What a client may send ahead of a reply that decides what it is. Reads of 64 KiB may come after the pause.
     held_octets_max: Annotated[int, Between(65_536, 16_777_216, "one read must fit")] = 262_144
+    # How long a host name is looked up. The client waits as long, with a backend that gives it up before too long.
+    client_name_timeout_seconds: Annotated[int, Between(1, 30)] = 5
     # After TERM: how long message transfers may go on.
     drain_timeout_seconds: Annotated[int, Between(0, _DAY)] = 30
 
@@ -254,6 +267,7 @@ class Config(Table):
     levels: tuple[Level, ...] = field(default=(), metadata={KEY: "level"})
     rules: tuple[Rule, ...] = field(default=(), metadata={KEY: "rule"})
     backend_groups: tuple[BackendGroup, ...] = field(default=(), metadata={KEY: "backend_group"})
+    dns: Dns = Dns(at="dns")
     message: Message = Message(at="message")
     limits: Limits = Limits(at="limits")
     observe: Observe = Observe(at="observe")

@@ -42,6 +42,8 @@ def _unused(config: Config) -> Iterator[tuple[str, str]]:
     for level in config.levels:
         if level.name not in levels:
             yield level.at, f"no listener and no rule names level {shown(level.name)}"
+    if config.dns.servers and all(backend.client_name == "none" for backend in config.backends):
+        yield f"{config.dns.at}.servers", 'nothing is asked of them: no backend has client_name = "dns"'
     groups = {user.backend for user in users}
     for group in config.backend_groups:
         if group.name not in groups:
