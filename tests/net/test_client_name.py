@@ -17,10 +17,10 @@ from tlsgate.net import client_name
 from tlsgate.net.client_name import (
     CACHE_ENTRIES_MAX,
     DEFERRED,
-    DEFERRED_SECONDS,
     KNOWN_SECONDS_MAX,
     LOOKUPS_MAX,
     NAMES_MAX,
+    SECONDS_MIN,
     UNKNOWN_SECONDS_MAX,
     ClientName,
     ClientNames,
@@ -246,8 +246,8 @@ def test_what_nobody_waits_for_any_more_is_remembered() -> None:
         (dns([]), 60, 60),
         (dns([]), 10**9, UNKNOWN_SECONDS_MAX),
         (dns(["mx.client.example"]), 10**9, UNKNOWN_SECONDS_MAX),
-        (dns(NoAnswerError()), 60, DEFERRED_SECONDS),
-        (dns(["mx.client.example"], mx=NoAnswerError()), 60, DEFERRED_SECONDS),
+        (dns(NoAnswerError()), 60, SECONDS_MIN),
+        (dns(["mx.client.example"], mx=NoAnswerError()), 60, SECONDS_MIN),
     ],
 )
 def test_what_is_found_holds_as_long_as_the_dns_says_within_reason(world: Dns, seconds: float, held: float) -> None:
@@ -262,9 +262,14 @@ def test_what_is_found_holds_as_long_as_the_dns_says_within_reason(world: Dns, s
     assert len(world.asked) == 2 * questions
 
 
-def test_what_must_not_be_kept_is_not() -> None:
+def test_what_holds_for_no_time_at_all_holds_for_one_session() -> None:
+    """
+    Or one client could have everything asked anew with each of its connections.
+    """
     world = evolve(dns(["mx.client.example"], mx=["192.0.2.7"]), seconds=0)
     assert world.find() == world.find() == [GOOD]
+    world.clock.advance(SECONDS_MIN)
+    assert world.find() == [GOOD]
     assert len(world.asked) == 4
 
 

@@ -129,18 +129,18 @@ class NameserversTests(TestCase):
         return asked.addCallback(lambda all_: self.assertEqual([0, 30, 20], all_))
 
     def test_a_long_answer_comes_by_tcp(self) -> "Deferred[None]":
-        server = self.start({"A mx.example": [*crowd(500), address("192.0.2.7")]})
+        server = self.start({"A mx.example": [*crowd(400), address("192.0.2.7")]})
 
         def check(found: Found) -> None:
             self.assertIn("192.0.2.7", found.values)
-            self.assertEqual(501, len(found.values))
+            self.assertEqual(401, len(found.values))
             self.assertEqual(["A mx.example", "tcp A mx.example"], server.asked)
 
         return self.ask(server, name="mx.example", kind="A").addCallback(check)
 
     def test_a_huge_answer_is_none(self) -> "Deferred[NoAnswerError]":
         """Thousands of addresses would stop everything for as long as they are read."""
-        said = crowd(STREAM_OCTETS_MAX // 16)
+        said = crowd(STREAM_OCTETS_MAX // 16)  # as many octets each
         server = self.start({"A mx.example": said})
         return self.assertFailure(self.ask(server, name="mx.example", kind="A"), NoAnswerError)
 
@@ -151,6 +151,14 @@ class NameserversTests(TestCase):
     def test_a_server_that_is_silent_by_tcp(self) -> "Deferred[NoAnswerError]":
         server = self.start({"A mx.example": crowd(100)}, tcp="silent")
         return self.assertFailure(self.ask(server, name="mx.example", kind="A"), NoAnswerError)
+
+    def test_a_server_that_cannot_be_reached_by_tcp(self) -> "Deferred[None]":
+        server = self.start({f"PTR {POINTER}": [pointer(f"mx{n}.example") for n in range(50)]}, tcp="full")
+        names = ClientNames(Nameservers([server.server], reactor).ask, reactor, 5)  # type: ignore[arg-type]
+        given_up = ClientNames(Nameservers([server.server], reactor).ask, reactor, 0.05)  # type: ignore[arg-type]
+        found = gatherResults([names.find(CLIENT), given_up.find(CLIENT)])
+        found.addCallback(lambda found: self.assertEqual([DEFERRED, DEFERRED], found))
+        return found.addCallback(lambda _: self.assertEqual([], self.flushLoggedErrors()))
 
     def test_a_server_that_is_silent(self) -> "Deferred[None]":
         server = self.start({f"PTR {POINTER}": None})

@@ -47,7 +47,7 @@ _TYPES = {dns.PTR: "PTR", dns.A: "A", dns.AAAA: "AAAA"}
 class Nameserver:
     """
     *says*: "PTR 7.2.0.192.in-addr.arpa" -> what is said of it; a record without an owner is the name's own. All else is
-    NXDOMAIN. *tcp*: "works", "closes", "silent". *asked* are the questions so far, those over TCP with "tcp" before.
+    NXDOMAIN. *tcp*: "works", "closes", "silent", "full", which is no connection at all. *asked* are the questions so far, those over TCP with "tcp" before.
     """
 
     says: dict[str, Says] = field(factory=dict)
@@ -72,11 +72,19 @@ class Nameserver:
 
     def __enter__(self) -> Self:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        self._streams = socket.create_server((self.host, self.port), family=family)
+        self._streams = socket.create_server((self.host, self.port), family=family, backlog=0)
         self.port = self._streams.getsockname()[1]
         self._datagrams = socket.socket(family, socket.SOCK_DGRAM)
         self._datagrams.bind((self.host, self.port))
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._by_datagram, self._by_stream)]
+        works = [self._by_datagram, self._by_stream]
+        if self.tcp == "full":
+            works.pop()
+            for _ in range(2):
+                waiting = socket.socket(family)
+                waiting.setblocking(False)
+                waiting.connect_ex(self.server)
+                self._wires.append(waiting)
+        self._threads = [threading.Thread(target=work, daemon=True) for work in works]
         for thread in self._threads:
             thread.start()
         return self
@@ -85,8 +93,7 @@ class Nameserver:
         for each in (self._datagrams, self._streams, *self._wires):
             with suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
-        self._datagrams.close()
-        self._streams.close()
+            each.close()
         for thread in self._threads:
             thread.join(5)
 

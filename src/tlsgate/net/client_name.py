@@ -24,11 +24,11 @@ LOOKUPS_MAX = 256
 # Some three megabytes. Servers that send us mail come back; the oldest entry goes.
 CACHE_ENTRIES_MAX = 10_000
 
-# What the DNS says holds for as long as it says, within reason; that it says nothing, until a session has changed to
-# TLS, and its backend is dialled for the second time.
+# What the DNS says holds for as long as it says, within reason. At least until a session has changed to TLS, and its
+# backend is dialled for the second time; that bounds what one client can make us ask, too.
 KNOWN_SECONDS_MAX = 3_600
 UNKNOWN_SECONDS_MAX = 300
-DEFERRED_SECONDS = 10
+SECONDS_MIN = 10
 
 # An address has one name as a rule. Postfix tries the first it is told, which changes from answer to answer.
 NAMES_MAX = 3
@@ -112,7 +112,7 @@ class ClientNames:
         try:
             pointers = await self._answer(address.reverse_pointer, "PTR", until)
         except (NoAnswerError, defer.TimeoutError):
-            return DEFERRED, DEFERRED_SECONDS
+            return DEFERRED, SECONDS_MIN
         names = [name for name in map(host_name, pointers.values) if name is not None]
         deferred = False
         seconds = min(pointers.seconds, KNOWN_SECONDS_MAX)
@@ -126,7 +126,7 @@ class ClientNames:
             if str(address) in found.values:
                 return ClientName(name, reverse_name=name), seconds
         reverse_name = names[0] if names else None
-        seconds = DEFERRED_SECONDS if deferred else min(seconds, UNKNOWN_SECONDS_MAX)
+        seconds = SECONDS_MIN if deferred else min(seconds, UNKNOWN_SECONDS_MAX)
         return ClientName(name_deferred=deferred, reverse_name=reverse_name), seconds
 
     async def _answer(self, name: str, kind: str, until: float) -> Found:
@@ -140,7 +140,7 @@ class ClientNames:
         self._known.pop(address, None)
         if len(self._known) >= CACHE_ENTRIES_MAX:
             del self._known[next(iter(self._known))]
-        self._known[address] = (name, self._clock.seconds() + seconds)
+        self._known[address] = (name, self._clock.seconds() + max(seconds, SECONDS_MIN))
         # One who hears it may end the session of another.
         for answer in list(waiting := self._under_way.pop(address)):
             if answer in waiting:
@@ -152,7 +152,7 @@ def _fault(failure: Failure) -> tuple[ClientName, float]:
     Say of a fault of our own that the name may be found another time: a session does not end for it.
     """
     _log.failure("A client's host name could not be looked up", failure)
-    return DEFERRED, DEFERRED_SECONDS
+    return DEFERRED, SECONDS_MIN
 
 
 @define(eq=False)
