@@ -6,6 +6,7 @@ import ssl
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 from attrs import frozen
@@ -16,9 +17,9 @@ from tests.integration.configured import ConfiguredGate, configured
 from tests.integration.gate import Identity
 from tests.integration.messages import RECIPIENT, SENDER
 from tests.integration.postfix import Postfix
-from tests.integration.processes import free_port, private_folder
+from tests.integration.processes import free_port, private_folder, wait_until
 from tests.integration.routes import Route
-from tests.integration.test_backend_tls import config, send
+from tests.integration.test_backend_tls import Part, Scripted, config, send
 from tests.integration.test_proxy import LISTENER, Caller, logged
 from tests.integration.wire import CLIENT_NAME, Reply
 from tests.support.nameserver import Nameserver, Says, address, pointer
@@ -281,3 +282,34 @@ def test_a_lookup_takes_no_time_that_a_client_notices(
     record_property("latency", text)
     print(text)  # noqa: T201 - the number is of interest also where it is good enough
     assert told < max(untold * 1.3, untold + 0.015), text
+
+
+def test_a_gate_that_is_stopped_while_it_looks_up_a_name_ends_in_order(identity: Identity, tmp_path: Path) -> None:
+    """
+    It leaves no word of complaint in its log (see `ConfiguredGate.stop`).
+    """
+    port = free_port()
+    part = Part(keywords=(b"XCLIENT NAME ADDR",), answers={b"XCLI": b"220 told.example ESMTP\r\n"})
+    with Nameserver({"PTR 1.0.0.127.in-addr.arpa": None}) as names, Scripted(part) as backend:
+        lines = (
+            f'endpoints = ["{backend.endpoint}"]\nclient_address = "xclient"\nclient_name = "dns"\nprobe_seconds = 0'
+        )
+        text = config(
+            identity,
+            port,
+            lines,
+            rest=f'[dns]\nservers = ["127.0.0.1:{names.port}"]\n[limits]\ndrain_timeout_seconds = 0',
+        )
+        with configured(tmp_path, text, identity.authority) as gate:
+            backend.wait(1)
+            with Caller(Route(port, "starttls", gate.authority)) as wire:
+                wire.reply()
+                wire.command(f"EHLO {CLIENT_NAME}")
+                wire.command("STARTTLS")
+                wire.handshake()
+                wire.send(f"EHLO {CLIENT_NAME}\r\n".encode())
+                wait_until(lambda: names.asked, 5, lambda: "nothing was asked")
+                gate.terminate()
+                gate.wait_for(1, "stopped")
+        heard = [line for one in backend.heard() for line in one.lines]
+    assert b"XCLIENT" not in b" ".join(heard)
