@@ -223,10 +223,12 @@ def test_a_session_may_be_ended_by_what_another_hears() -> None:
     world = dns(None)
     heard: list[object] = []
     first, second = world.names.find(CLIENT), world.names.find(CLIENT)
+    third = world.find()
     first.addCallback(lambda _: second.cancel())
     second.addCallbacks(heard.append, lambda failure: heard.append(failure.type))
     world.open.pop().callback(Found([], 60))
     assert heard == [CancelledError]
+    assert third == [NONE]
 
 
 def test_what_nobody_waits_for_any_more_is_remembered() -> None:

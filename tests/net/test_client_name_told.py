@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from tests.net.test_backend import WEAK
 from tests.net.world import BACKEND_PORT, SECOND_PORT, Backend, World, world
 from tests.support.legacy import Legacy
-from tlsgate.net.client_name import ClientNames, Found
+from tlsgate.net.client_name import ClientName, ClientNames, Found
 
 TOLD = 'client_address = "xclient"\nclient_name = "dns"'
 SECONDS = 5
@@ -38,12 +38,20 @@ class Late:
 
     open: list["Deferred[Found]"] = field(factory=list)
     asked: list[str] = field(factory=list)
+    names: ClientNames | None = None
 
     def ask(self, name: str, kind: str) -> "Deferred[Found]":
         self.asked.append(f"{kind} {name}")
         answer: Deferred[Found] = Deferred(self.open.remove)
         self.open.append(answer)
         return answer
+
+    def waiting(self) -> list[list["Deferred[ClientName]"]]:
+        """
+        Return who waits for each lookup under way.
+        """
+        assert self.names is not None
+        return list(self.names._under_way.values())
 
     def say(self, *values: str) -> None:
         self.open.pop(0).callback(Found(values, 60))
@@ -55,7 +63,7 @@ def looking_up(level: str = "required", *, backend: str = TOLD, **more: Any) -> 
     with world(level, backend=backend, new_backend=taking_xclient, **more) as w:
         dialler = w.service._assembly.diallers["default"]
         if dialler.names is not None:
-            dialler.names = ClientNames(dns.ask, w.network, SECONDS)
+            dialler.names = dns.names = ClientNames(dns.ask, w.network, SECONDS)
         yield w, dns
 
 
@@ -126,8 +134,11 @@ def test_a_client_that_goes_away_leaves_nothing(when: str) -> None:
         client.send(b"EHLO x\r\n").send(b"STARTTLS\r\n")
         if when == "after it":
             client.handshake().send(b"EHLO x\r\n")
+        [waiting] = dns.waiting()
+        assert len(waiting) == 1
         client.lose()
         assert w.backend.end.closed
+        assert waiting == []
         dns.say()  # it is remembered, and nobody is told
         w.settle()
         assert w.backend.heard == EHLO

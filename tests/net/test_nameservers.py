@@ -136,7 +136,9 @@ class NameserversTests(TestCase):
             self.assertEqual(401, len(found.values))
             self.assertEqual(["A mx.example", "tcp A mx.example"], server.asked)
 
-        return self.ask(server, name="mx.example", kind="A").addCallback(check)
+        asked = self.ask(server, name="mx.example", kind="A").addCallback(check)
+        asked.addCallback(lambda _: deferLater(reactor, 0.1, lambda: server.hung_up))  # type: ignore[arg-type]
+        return asked.addCallback(lambda hung_up: self.assertEqual(1, hung_up))
 
     def test_a_huge_answer_is_none(self) -> "Deferred[NoAnswerError]":
         """Thousands of addresses would stop everything for as long as they are read."""

@@ -47,7 +47,8 @@ _TYPES = {dns.PTR: "PTR", dns.A: "A", dns.AAAA: "AAAA"}
 class Nameserver:
     """
     *says*: "PTR 7.2.0.192.in-addr.arpa" -> what is said of it; a record without an owner is the name's own. All else is
-    NXDOMAIN. *tcp*: "works", "closes", "silent", "full", which is no connection at all. *asked* are the questions so far, those over TCP with "tcp" before.
+    NXDOMAIN. *tcp*: "works", "closes", "silent", "full", which is no connection at all. *asked* are the questions so
+    far, those over TCP with "tcp" before; *hung_up*, how often the one who asked has closed after the answer.
     """
 
     says: dict[str, Says] = field(factory=dict)
@@ -55,6 +56,7 @@ class Nameserver:
     authority: list[dns.RRHeader] = field(factory=list)
     tcp: str = "works"
     asked: list[str] = field(factory=list)
+    hung_up: int = 0
     port: int = 0
     _datagrams: socket.socket = field(init=False)
     _streams: socket.socket = field(init=False)
@@ -127,6 +129,9 @@ class Nameserver:
                         wire.recv(1)
                     elif self.tcp == "works":
                         wire.sendall(struct.pack("!H", len(answer)) + answer)
+                        with suppress(ConnectionResetError):
+                            wire.recv(1)
+                        self.hung_up += 1
 
     def _answer(self, octets: bytes, how: str, octets_max: int) -> bytes | None:
         asked = dns.Message()
