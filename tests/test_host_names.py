@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 
 from tests.config.corpus import BASE, completed
 from tlsgate.config import parse
-from tlsgate.host_names import client_names, system_servers
+from tlsgate.config.nameservers import servers_of
+from tlsgate.host_names import client_names
 from tlsgate.net.nameservers import Nameservers
 
 RESOLV_CONF = """
@@ -27,7 +28,7 @@ nameserver 192.0.2.54
 """
 
 
-def servers_of(text: str, resolv_conf: Path) -> list[tuple[str, int]]:
+def asked_by(text: str, resolv_conf: Path) -> list[tuple[str, int]]:
     names = client_names(parse(completed(text), BASE), Clock(), resolv_conf)
     asked = names._ask.__self__  # type: ignore[attr-defined]
     assert isinstance(asked, Nameservers)
@@ -37,21 +38,21 @@ def servers_of(text: str, resolv_conf: Path) -> list[tuple[str, int]]:
 def test_those_configured_are_asked(tmp_path: Path) -> None:
     text = '[dns]\nservers = ["192.0.2.1", "192.0.2.2:5353", "2001:DB8::53", "[::1]:53"]\n'
     expected = [("192.0.2.1", 53), ("192.0.2.2", 5353), ("2001:db8::53", 53), ("::1", 53)]
-    assert servers_of(text, tmp_path / "nowhere") == expected
+    assert asked_by(text, tmp_path / "nowhere") == expected
 
 
 def test_else_the_machines(tmp_path: Path) -> None:
     """The first three of them, as resolv.conf(5) says."""
     (tmp_path / "resolv.conf").write_text(RESOLV_CONF)
     expected = [("192.0.2.53", 53), ("2001:db8::53", 53), ("fe80::1%eth0", 53)]
-    assert servers_of("", tmp_path / "resolv.conf") == expected
+    assert asked_by("", tmp_path / "resolv.conf") == expected
 
 
 @pytest.mark.parametrize("text", ["", "search example.org\n", "nameserver 192.0.2\n", "\0\xff"])
 def test_a_machine_that_names_none_is_asked_itself(tmp_path: Path, text: str) -> None:
     (tmp_path / "resolv.conf").write_bytes(text.encode("latin-1"))
-    assert system_servers(tmp_path / "resolv.conf") == [("127.0.0.1", 53)]
-    assert system_servers(tmp_path / "nowhere") == [("127.0.0.1", 53)]
+    assert servers_of((), tmp_path / "resolv.conf") == [("127.0.0.1", 53)]
+    assert servers_of((), tmp_path / "nowhere") == [("127.0.0.1", 53)]
 
 
 def test_the_time_is_that_of_the_limits(tmp_path: Path) -> None:

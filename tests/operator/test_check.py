@@ -11,14 +11,17 @@ from pathlib import Path
 import pytest
 from attrs import define
 from click.testing import CliRunner, Result
+from twisted.names import dns
 
 from tests.operator.scripted import running
 from tests.support.certificates import NOW, Authority, pem
+from tests.support.nameserver import Nameserver, Says, pointer
 from tlsgate.net.proxy_protocol import HeaderReader, ProxyHeader
 from tlsgate.operator.call import STRANGER_IPV4, STRANGER_IPV6, STRANGER_PORT, proxy_header
 from tlsgate.operator.main import main
 
 RELAYING = {b"RCPT": b"250 2.1.5 Ok\r\n"}
+LOOPBACK = "1.0.0.127.in-addr.arpa"
 STARTTLS = {b"EHLO": b"250-mail.example\r\n250 STARTTLS\r\n"}
 
 
@@ -230,6 +233,13 @@ class TestClientAddress:
         assert "takes XCLIENT with NAME ADDR PORT" in result.output
         assert "does not relay for strangers from elsewhere, such as 192.0.2.1" in result.output
 
+    def test_the_stranger_has_no_name_of_ours(self, setting: Setting) -> None:
+        ehlo = {b"EHLO": b"250-mail.example\r\n250 XCLIENT NAME ADDR PORT REVERSE_NAME\r\n"}
+        with running(ehlo) as server:
+            setting.check(server.endpoint, "client_address = 'xclient'", "hostname = 'mx.example'")
+        told = b"XCLIENT NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE] ADDR=192.0.2.1 PORT=50025"
+        assert told in server.heard
+
     def test_a_server_that_relays_for_whom_it_was_told_of_is_a_fault(self, setting: Setting) -> None:
         with running({**self.EHLO, **RELAYING}) as server:
             result = setting.check(server.endpoint, "client_address = 'xclient'", "hostname = 'mx.example'")
@@ -274,6 +284,55 @@ class TestClientAddress:
         assert result.exit_code == 0, result.output
         assert "called from this machine's own address here, and not asked to relay" in result.output
         assert not any(line.startswith(b"MAIL") for line in server.heard)
+
+
+class TestNameServers:
+    """
+    They are asked where host names of clients are to be looked up.
+    """
+
+    XCLIENT: Mapping[bytes, bytes] = {
+        b"EHLO": b"250-mail.example\r\n250 XCLIENT NAME ADDR\r\n",
+        b"XCLI": b"220 Hello\r\n",
+    }
+    WANTED = "client_address = 'xclient'\nclient_name = 'dns'\n"
+
+    @pytest.mark.parametrize("said", [dns.ENAME, [pointer("localhost")]], ids=["NXDOMAIN", "localhost"])
+    @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+    def test_one_that_answers(self, setting: Setting, host: str, said: Says) -> None:
+        with running(self.XCLIENT) as server, Nameserver({f"PTR {LOOPBACK}": said}, host) as names:
+            told = f"[{host}]:{names.port}"
+            result = setting.check(server.endpoint, f"{self.WANTED}[dns]\nservers = ['{told}']")
+        where = told if ":" in host else f"{host}:{names.port}"
+        assert f"dns.servers: {where}: answers" in lines(result, "OK")
+
+    @pytest.mark.parametrize(
+        ("said", "trouble"),
+        [
+            (dns.ESERVER, "answers SERVFAIL"),
+            (dns.EREFUSED, "answers REFUSED"),
+            (None, "does not answer"),
+            (lambda _: b"what?", "does not answer in the language of the DNS"),
+        ],
+    )
+    def test_one_that_does_not(self, setting: Setting, said: Says, trouble: str) -> None:
+        with running(self.XCLIENT) as server, Nameserver({f"PTR {LOOPBACK}": said}) as names:
+            result = setting.check(server.endpoint, f"{self.WANTED}[dns]\nservers = ['127.0.0.1:{names.port}']")
+        [found] = [line for line in lines(result, "WARNING") if line.startswith("dns.servers")]
+        assert found.startswith(f"dns.servers: 127.0.0.1:{names.port}: {trouble}; without an answer, no client has")
+
+    def test_one_that_is_not_there(self, setting: Setting) -> None:
+        with running(self.XCLIENT) as server:
+            result = setting.check(server.endpoint, f"{self.WANTED}[dns]\nservers = ['127.0.0.1:1']")
+        assert "127.0.0.1:1: cannot be asked: Connection refused" in str(lines(result, "WARNING"))
+
+    def test_nobody_is_asked_for_nothing(self, setting: Setting) -> None:
+        with running(self.XCLIENT) as server, Nameserver() as names:
+            result = setting.check(
+                server.endpoint, f"client_address = 'xclient'\n[dns]\nservers = ['127.0.0.1:{names.port}']"
+            )
+            assert names.asked == []
+        assert "nothing is asked of them" in str(lines(result, "WARNING"))
 
 
 class TestTlsToTheBackend:

@@ -154,7 +154,8 @@ class Call:
         self.xclient = tuple(attribute.upper() for attribute in self.keywords.get("XCLIENT", ()))
         if "ADDR" not in self.xclient:
             raise CallError("does not offer XCLIENT with ADDR to us")
-        known = {"NAME": "[UNAVAILABLE]", "ADDR": STRANGER_IPV4, "PORT": str(STRANGER_PORT)}
+        unknown = dict.fromkeys(("NAME", "REVERSE_NAME"), "[UNAVAILABLE]")
+        known = {**unknown, "ADDR": STRANGER_IPV4, "PORT": str(STRANGER_PORT)}
         attributes = " ".join(f"{name}={value}" for name, value in known.items() if name in self.xclient)
         reply = self.say(f"XCLIENT {attributes}".encode("ascii"))
         if reply.code != 220:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tlsgate.config import Config, ConfigError, from_options, load
 from tlsgate.operator.inspect_backends import backends
+from tlsgate.operator.inspect_dns import name_servers
 from tlsgate.operator.inspect_files import certificates, folders, names_served
 from tlsgate.operator.remarks import Remark, Severity, fault, warning
 
@@ -82,9 +83,10 @@ def check(file: Path | None, *, as_json: bool, timeout: float, **options: object
     """
     Look at a configuration and at everything it depends on.
 
-    The configuration itself, certificates and keys, each backend (is it up, does it take what it will be sent, who is
-    it), and whether a backend would relay for strangers. It says one line about each: OK, WARNING or FAULT. Backends
-    are called, and asked whether they would take a message for example.com; none is sent.
+    The configuration itself, certificates and keys, name servers if host names are to be looked up, each backend (is it
+    up, does it take what it will be sent, who is it), and whether a backend would relay for strangers. It says one line
+    about each: OK, WARNING or FAULT. Backends are called, and asked whether they would take a message for example.com;
+    none is sent.
 
     Exit status: 0 without a FAULT, 1 with one, 2 if the command line cannot be understood.
     """
@@ -112,6 +114,7 @@ def _remarks(file: Path | None, short: _Short, timeout_seconds: float) -> list[R
         *(warning("", text) for text in config.warnings),
         *certificates(config, now),
         *folders(config),
+        *name_servers(config, timeout_seconds),
         *backends(config, names_served(config, now), timeout_seconds),
     ]
 
