@@ -219,8 +219,18 @@ class _Stream(dns.DNSProtocol):
     A question by TCP.
     """
 
-    MAX_LENGTH = STREAM_OCTETS_MAX
     transport: Wire  # type: ignore[assignment]  # Twisted says ITransport or None
+    _octets_left = 2 + STREAM_OCTETS_MAX
+
+    def dataReceived(self, data: bytes) -> None:
+        """
+        Read the answer, unless it is too long.
+        """
+        self._octets_left -= len(data)
+        if self._octets_left < 0:
+            self.transport.abortConnection()
+        else:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]  # Twisted is typed in part
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:  # noqa: ARG002
         """
