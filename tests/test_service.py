@@ -12,7 +12,8 @@ import sys
 import sysconfig
 import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ OPTIONS = [
     *["config", "level", "client-address", "hostname", "listen", "listen-tls", "backend", "certificate", "key"],
     "accept-open-relay",
 ]
+# A gate before a port that nobody listens on.
+NO_BACKEND = ["--backend", "tcp:127.0.0.1:9", "--certificate", "mx.pem", "--key", "mx.key"]
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -182,6 +185,9 @@ class TestCommandLine:
             (["--backend", "tcp:127.0.0.1:25", "--certificate", "mx.pem"], "--key"),
             (["--backend", "tcp:127.0.0.1:25", "--config", "x.toml"], "--config"),
             (["--config", "missing.toml"], "missing.toml: No such file"),
+            (["--config", ""], "--config: needs the path of a file"),
+            (["--backend", "tcp:127.0.0.1:25", "--level", ""], '--level: "" is not one of'),
+            (["--backend", "tcp:127.0.0.1:25", "--client-address", ""], '--client-address: "" is not one of'),
             (["--backend", "nonsense:1", "--certificate", "mx.pem", "--key", "mx.key"], "--backend"),
         ],
         ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -195,11 +201,24 @@ class TestCommandLine:
         assert all(line.startswith("tlsgate: ") for line in lines)
         assert any(problem in line for line in lines), lines
 
-    def test_an_unknown_option(self, folder: Path) -> None:
-        ended = run(folder, "--listne", "tcp:25")
-        assert ended.returncode == 1
-        assert "Traceback" not in ended.stdout + ended.stderr
-        assert "listne" in ended.stdout + ended.stderr
+    @pytest.mark.parametrize(
+        ("arguments", "problem"),
+        [
+            (["--listne", "tcp:25"], "option --listne not recognized"),
+            (["--backend"], "option --backend requires argument"),
+            (["gate.toml"], "'gate.toml' is no option; a configuration file is given as --config FILE"),
+        ],
+    )
+    def test_what_is_no_option_is_said_in_one_line(
+        self, arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """
+        And not below the list of all there are.
+        """
+        with pytest.raises(SystemExit) as exit_:
+            Options().parseOptions(arguments)
+        assert exit_.value.code == 1
+        assert capsys.readouterr() == ("", f"tlsgate: {problem}; `twistd tlsgate --help` lists all options\n")
 
 
 class TestConfiguration:
@@ -244,14 +263,73 @@ class TestConfiguration:
         )
         assert ("mx.key" if fault == "of another key" else "mx.pem") in line
 
-    def test_a_port_in_use(self, folder: Path) -> None:
+    @pytest.mark.parametrize(
+        ("endpoint", "reason"),
+        [
+            ("tcp:{taken}:interface=127.0.0.1", "Address already in use; is another server, or another gate,"),
+            ("tcp:{taken}:interface=192.0.2.1", "no interface of this machine has that address"),
+            ("unix:/nowhere/at/all.sock", "No such file or directory"),
+            ("systemd:domain=INET:index=0", "systemd has handed over no such socket"),
+            ("systemd:domain=INET:name=mx", "systemd has handed over no such socket"),
+        ],
+    )
+    def test_a_port_that_cannot_be_had(self, folder: Path, endpoint: str, reason: str) -> None:
+        """
+        One line on standard error, whatever the reason; and Twisted's log does not show how we came there.
+        """
         with socket.create_server(("127.0.0.1", 0)) as taken:
-            port = taken.getsockname()[1]
-            arguments = ["--backend", "tcp:127.0.0.1:25", "--certificate", "mx.pem", "--key", "mx.key"]
-            ended = run(folder, *arguments, "--listen", f"tcp:{port}:interface=127.0.0.1")
+            endpoint = endpoint.format(taken=taken.getsockname()[1])
+            ended = run(folder, *NO_BACKEND, "--listen", endpoint)
         assert ended.returncode == 1
         assert "Traceback" not in ended.stdout + ended.stderr
-        assert re.search(rf"tlsgate: .*{port}.*in use", ended.stdout + ended.stderr), ended
+        last = ended.stderr.splitlines()[-1]
+        assert last.startswith("tlsgate: "), ended
+        assert endpoint in last
+        assert reason in last
+
+
+@pytest.fixture
+def daemon(folder: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """
+    How `twistd tlsgate` is run without -n; the daemon is ended behind the test.
+    """
+
+    def started(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(TWISTD), "--pidfile=pid", "--logfile=log", "tlsgate", *arguments]
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL
+        )
+
+    yield started
+    with suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+
+
+class TestDaemon:
+    """Without -n, twistd goes into the background once all ports are open, and has no standard error any more."""
+
+    def test_a_port_in_use_ends_it(self, folder: Path, daemon: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+        """
+        twistd waits for word of its daemon: one that only exits would let it wait for ever.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            ended = daemon(*NO_BACKEND, "--listen", f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1")
+        assert ended.returncode == 1
+        assert "cannot listen on tcp:" in ended.stdout + ended.stderr
+        log = (folder / "log").read_text()
+        assert "tlsgate: cannot listen on tcp:" in log
+        assert "Traceback" not in log
+
+    def test_the_journal_goes_to_the_log(
+        self, folder: Path, daemon: Callable[..., subprocess.CompletedProcess[str]]
+    ) -> None:
+        """
+        Where no file was asked for: nothing is lost.
+        """
+        ended = daemon(*NO_BACKEND, "--listen", f"tcp:{free_port()}:interface=127.0.0.1")
+        assert ended.returncode == 0, ended
+        log = (folder / "log").read_text()
+        assert re.search(r'\[tlsgate#info\] \{"time":"[^"]+","event":"listening",', log), log
 
 
 class TestLife:
@@ -321,6 +399,47 @@ class TestLife:
             assert time.monotonic() < deadline, gate.said()
         assert gate.end() in {0, -signal.SIGTERM}
         assert "Traceback" not in gate.said()
+
+    def test_hup_tells_of_a_port_and_of_a_journal_that_cannot_be_had(self, start: Starter) -> None:
+        """
+        All else of the new configuration holds, and what was already written is kept.
+        """
+        port, journal = free_port(), start.folder / "journal" / "lines"
+        journal.parent.mkdir()
+        lines = f"""
+            hostname = "mx.example.org"
+            [tls]
+            certificates = [{{ chain = "mx.pem", key = "mx.key" }}]
+            [backend]
+            endpoints = ["tcp:127.0.0.1:{start.backend}"]
+            accept_open_relay = true
+            [observe]
+            journal = "{journal}"
+            [[listener]]
+            endpoint = "tcp:{port}:interface=127.0.0.1"
+            """
+        config = start.folder / "gate.toml"
+        config.write_text(lines)
+        gate = start("--config", "gate.toml", port=port)
+        gate.await_greeting()
+        for endpoint in ("unix:/nowhere/at/all.sock", "systemd:domain=INET:index=0"):
+            config.write_text(f'{lines}\n[[listener]]\nendpoint = "{endpoint}"\n')
+            before = journal.read_text().count('"reloaded"')
+            gate.process.send_signal(signal.SIGHUP)
+            await_words(journal, '"reloaded"', before + 1)
+            assert f'"event":"listening-failed","listener":"{endpoint}"' in journal.read_text()
+        moved = start.folder / "moved"
+        journal.parent.rename(moved)
+        gate.process.send_signal(signal.SIGHUP)
+        await_words(moved / "lines", "observe.journal: the file cannot be opened anew")
+        assert gate.end() == -signal.SIGTERM
+        assert "Traceback" not in gate.said()
+
+
+def await_words(path: Path, words: str, times: int = 1) -> None:
+    deadline = time.monotonic() + SECONDS
+    while path.read_text().count(words) < times:
+        assert time.monotonic() < deadline, path.read_text()
 
 
 def ehlo(port: int) -> bytes:

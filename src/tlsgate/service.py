@@ -7,14 +7,14 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import cast
+from types import TracebackType
+from typing import TextIO, cast
 
-from twisted.application import strports
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
-from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall, IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger, LoggingFile
 
 from tlsgate.assembly import Assembly, assemble
 from tlsgate.config import Config, ConfigError, Listener
@@ -24,6 +24,7 @@ from tlsgate.net.prober import Prober
 from tlsgate.net.wire import cancel
 from tlsgate.observe.web import site
 from tlsgate.options import Options
+from tlsgate.ports import Port, PortError
 from tlsgate.relay_guard import refuse_open_relays, watch_open_relays
 from tlsgate.witness import Witness
 
@@ -31,24 +32,27 @@ __all__ = ["GateService", "Options", "makeService"]
 
 DRAIN_POLL_SECONDS = 0.05
 NO_POSTURE = "observe.posture: this version keeps no posture database; nothing is written to it"
+NOT_REOPENED = "observe.journal: the file cannot be opened anew; entries go on to the old one"
 
 
 class GateService(MultiService):
     """
     The gate as a service: its listeners, the way to its backends, its certificates, its journal.
 
-    *read* returns the configuration; it is asked again on reload.
+    *read* returns the configuration; it is asked again on reload. *terminal* takes the journal where that has no file,
+    and last words; by default it is standard error.
 
     Raises:
         ConfigError: The configuration, or a certificate that it names, cannot be used.
     """
 
-    def __init__(self, read: Callable[[], Config], reactor: IReactorTime) -> None:
+    def __init__(self, read: Callable[[], Config], reactor: IReactorTime, terminal: TextIO | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted is typed in part
         self._read = read
         self._reactor = reactor
+        self._terminal = terminal or sys.stderr
         config = read()
-        self._witness = Witness.of(config, self._now)
+        self._witness = Witness.of(config, self._now, self._terminal)
         self._assembly = assemble(config, reactor, self._witness.record, _own_name())
         outcome = self._assembly.identities.load(self._now())
         if not outcome.changed:
@@ -57,12 +61,14 @@ class GateService(MultiService):
         cleared, doubts = refuse_open_relays(config)
         watch_open_relays(self._assembly, cleared)
         self._witness.metrics.watch("sessions_open", "Sessions now", lambda: self._assembly.gate.limits.sessions)
+        dropped = "Entries that could not be written"
+        self._witness.metrics.watch("journal_entries_dropped", dropped, lambda: self._witness.journal.dropped)
         posture = () if config.observe.posture is None else (NO_POSTURE,)
         room = make_room(config.limits.sessions)
         self._witness.warn((*outcome.warnings, *config.warnings, *doubts, *posture, *room))
         self._witness.metrics.certificates(self._assembly.identities.expiries())
         # By endpoint: all else about a listener may change while its port stays open.
-        self._listening: dict[str, tuple[Frontend, IService]] = {}
+        self._listening: dict[str, tuple[Frontend, Port]] = {}
         self._past: list[Frontend] = []  # no more listened at, but their sessions may go on
         for listener in config.listeners:
             self._listen(listener)
@@ -87,9 +93,12 @@ class GateService(MultiService):
         """
         try:
             super().privilegedStartService()  # type: ignore[no-untyped-call]
-        except CannotListenError as error:
-            print(f"tlsgate: {error}", file=sys.stderr)  # noqa: T201 - the operator's terminal
-            raise SystemExit(1) from None
+        except PortError as error:
+            print(f"tlsgate: {error}", file=self._terminal)
+            # It has to go up to twistd, which waits for ever for a daemon that just exits; and twistd lets it through
+            # to Python, which would show a traceback.
+            sys.excepthook = _without_traceback
+            raise
 
     def startService(self) -> None:
         """
@@ -141,7 +150,8 @@ class GateService(MultiService):
         """
         Read the configuration and the certificates again, for new sessions; keep the old ones on any fault.
         """
-        self._witness.journal.reopen()
+        if not self._witness.journal.reopen():
+            self._witness.warn((NOT_REOPENED,))
         try:
             config = self._read()
             assembly = assemble(config, self._reactor, self._witness.record, _own_name(), self._assembly)
@@ -191,7 +201,7 @@ class GateService(MultiService):
             try:
                 self._listen(listener)
                 self._tell_listening(listener)
-            except (CannotListenError, ConfigError) as error:
+            except (PortError, ConfigError) as error:
                 self._witness.record("listening-failed", {"listener": listener.name, "reason": str(error)})
         self._witness.record("reloaded", {})
 
@@ -200,12 +210,13 @@ class GateService(MultiService):
         port = self._serve(f"{listener.at}.endpoint", listener.endpoint, frontend)
         self._listening[listener.endpoint] = (frontend, port)
 
-    def _serve(self, key: str, endpoint: str, factory: Factory) -> IService:
+    def _serve(self, key: str, endpoint: str, factory: Factory) -> Port:
+        port = Port(key, endpoint, factory, cast(IReactorCore, self._reactor))
         try:
-            port = strports.service(endpoint, factory, cast(IReactorCore, self._reactor))
-        except (ValueError, TypeError, KeyError) as error:
-            raise ConfigError((f"{key}: {endpoint!r} is not a server endpoint: {error}",)) from error
-        port.setServiceParent(self)
+            port.setServiceParent(self)  # type: ignore[no-untyped-call]
+        except PortError:
+            port.disownServiceParent()  # type: ignore[no-untyped-call]
+            raise
         return port
 
     def _watch_files(self) -> None:
@@ -241,6 +252,21 @@ def _own_name() -> str:
     return name if name.isascii() and name else "localhost"
 
 
+def _without_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if not issubclass(kind, PortError):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _terminal(options: Options) -> TextIO:
+    """
+    Return what stands for the operator's terminal: as a daemon we have none, and standard error leads nowhere.
+    """
+    twistd = options.parent
+    if twistd is None or twistd["nodaemon"]:
+        return sys.stderr
+    return cast(TextIO, LoggingFile(Logger("tlsgate")))
+
+
 def makeService(options: Options) -> IService:
     """
     Return the service that the options ask for; say what is wrong with them, and exit with status 1, if it cannot be.
@@ -248,7 +274,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor  # noqa: PLC0415 - the reactor is chosen by now
 
     try:
-        return GateService(options.config, cast(IReactorTime, reactor))
+        return GateService(options.config, cast(IReactorTime, reactor), _terminal(options))
     except ConfigError as error:
         for problem in error.problems:
             print(f"tlsgate: {problem}", file=sys.stderr)  # noqa: T201 - the operator's terminal

@@ -2,10 +2,10 @@
 What is told of the gate: each event goes to the journal and to the metrics.
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import TextIO
 
 from attrs import define, field
 
@@ -24,9 +24,9 @@ class Witness:
     metrics: Metrics = field(factory=Metrics)
 
     @classmethod
-    def of(cls, config: Config, now: Callable[[], datetime]) -> "Witness":
+    def of(cls, config: Config, now: Callable[[], datetime], terminal: TextIO) -> "Witness":
         """
-        Return the witness that a configuration asks for.
+        Return the witness that a configuration asks for; without a file, the journal goes to *terminal*.
 
         Raises:
             ConfigError: The journal's file cannot be opened.
@@ -35,9 +35,10 @@ class Witness:
         try:
             if isinstance(target, Path):
                 return cls(Journal.to(target, now))
-            return cls(Journal.to(sys.stderr, now, target))
+            return cls(Journal.to(terminal, now, target))
         except OSError as error:
-            raise ConfigError((f"observe.journal: {error}",)) from error
+            reason = error.strerror or str(error)
+            raise ConfigError((f"observe.journal: {target}: cannot be opened: {reason}",)) from error
 
     def record(self, event: str, fields: Mapping[str, object]) -> None:
         """
