@@ -2,6 +2,8 @@
 The command line of `twistd tlsgate`.
 """
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,17 +21,22 @@ class Options(usage.Options):
     synopsis = "[--config FILE | --backend ENDPOINT [options]]"
     longdesc = (
         "STARTTLS gate in front of a mail server that knows no TLS, or only a bad one. Give a configuration file, or "
-        "the other options; ENDPOINT is a Twisted endpoint string."
+        "the other options; ENDPOINT is a Twisted endpoint string. Options of twistd, such as -n to stay in the "
+        "foreground, stand before the word tlsgate. `tlsgate check` takes the same options, and says whether all would "
+        "be well without starting anything."
     )
     optParameters: ClassVar = [
         ["config", "c", None, "TOML configuration file; goes with no other option"],
-        ["level", "l", None, "demanded of every session: offered, required, strong, verified  [default: required]"],
-        ["client-address", None, None, "how the backend learns it: none, xclient, proxy-v1, proxy-v2, transparent"],
-        ["hostname", None, None, "our name in greetings  [default: the name in the backend's greeting]"],
+        ["level", "l", None, "Demanded of every session: offered, required, strong  [default: required]"],
+        [
+            *("client-address", None, None),
+            "How the backend learns the client's: none, xclient, proxy-v1, proxy-v2, transparent  [default: none]",
+        ],
+        ["hostname", None, None, "Our name in greetings  [default: the name in the backend's greeting]"],
     ]
 
     optFlags: ClassVar = [
-        ["accept-open-relay", None, "start although the mail server relays for whoever comes from our address"],
+        ["accept-open-relay", None, "Start although the mail server relays for whoever comes from our address"],
     ]
 
     def __init__(self) -> None:
@@ -58,6 +65,23 @@ class Options(usage.Options):
         """PEM file with the private key of the --certificate in the same place"""
         self.repeated["key"].append(path)
 
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """
+        Take the command line; what cannot be understood is said in one line, as everything else.
+        """
+        try:
+            super().parseOptions(options)  # type: ignore[no-untyped-call]
+        except usage.UsageError as error:
+            print(f"tlsgate: {error}; `twistd tlsgate --help` lists all options", file=sys.stderr)  # noqa: T201
+            raise SystemExit(1) from None
+
+    def parseArgs(self, *words: str) -> None:
+        """
+        Refuse what is no option.
+        """
+        if words:
+            raise usage.UsageError(f"{words[0]!r} is no option; a configuration file is given as --config FILE")
+
     def opt_version(self) -> None:
         """Show the version and exit"""
         print(f"tlsgate {__version__}")  # noqa: T201 - this is the option's purpose
@@ -76,6 +100,8 @@ class Options(usage.Options):
         if self["config"] is not None:
             if given:
                 raise ConfigError((f"--config: goes with no other option, but there is {', '.join(given)}",))
+            if not self["config"]:
+                raise ConfigError(("--config: needs the path of a file",))
             return load(Path(self["config"]))
         certificates, keys = self.repeated["certificate"], self.repeated["key"]
         if len(certificates) != len(keys):
@@ -86,8 +112,8 @@ class Options(usage.Options):
             listen=self.repeated["listen"],
             listen_tls=self.repeated["listen-tls"],
             certificates=list(zip(certificates, keys, strict=True)),
-            level=self["level"] or "required",
-            client_address=self["client-address"] or "none",
+            level="required" if self["level"] is None else self["level"],
+            client_address="none" if self["client-address"] is None else self["client-address"],
             hostname=self["hostname"],
             accept_open_relay=bool(self["accept-open-relay"]),
         )

@@ -97,7 +97,7 @@ def test_problems_name_options(options: dict[str, Any], problem: str) -> None:
         ({"level": "verified"}, '--level: level "verified" needs the CA'),
         ({"listen": ["tcp:25"]}, '--level: "required" demands TLS of everybody on port 25'),
         ({"listen_tls": ["tcp:25"]}, '--listen-tls: "implicit" demands TLS of everybody on port 25'),
-        ({"listen": ["tcp:2525", "tcp:2525"]}, '--listen: "tcp:2525" is taken'),
+        ({"listen": ["tcp:2525", "tcp:2525"]}, '--listen: "tcp:2525" is given twice'),
     ],
 )
 def test_the_checks_across_keys_hold_here_too(options: dict[str, Any], start: str) -> None:
@@ -106,6 +106,26 @@ def test_the_checks_across_keys_hold_here_too(options: dict[str, Any], start: st
     """
     (problem,) = problems_of(**options)
     assert problem.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"certificates": []}, "; give --certificate PEM --key PEM"),
+        ({"level": "verified"}, "; that takes a configuration file (--config) with tls.client_ca"),
+        ({"listen": ["tcp:25"]}, "(--config): acknowledge_rfc3207 = true on the listener"),
+        ({"listen": ["ssl:25"]}, "; give tcp:PORT to --listen-tls"),
+        ({"backend": ["ssl:mx:25"]}, "(--config) with backend.tls"),
+        ({"listen": ["tcp:2525", "tcp:2525"]}, '"tcp:2525" is given twice'),
+        ({"certificates": [("/mx.pem", "a.key"), ("/mx.pem", "b.key")]}, '"/mx.pem" is given twice'),
+    ],
+)
+def test_what_can_be_done_can_be_done_on_a_command_line(options: dict[str, Any], remedy: str) -> None:
+    """
+    There is no file to write a key to.
+    """
+    (problem,) = problems_of(**options)
+    assert problem.endswith(remedy)
 
 
 def test_a_problem_of_two_listeners_is_told_once() -> None:

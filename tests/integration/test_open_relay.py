@@ -118,7 +118,7 @@ def test_a_gate_that_would_open_a_relay_does_not_start(identity: Identity, tmp_p
             said = done.stdout + done.stderr
             assert "relays for strangers that come from this address" in said
             assert "RCPT TO:<relay-check@example.com> got 250 2.1.5 Ok" in said
-            assert "set client_address to xclient" in said
+            assert "set client_address (--client-address) to xclient" in said
             assert "Traceback" not in said
 
 
@@ -187,9 +187,9 @@ def is_an_open_relay(file: Path, at: str, port: int) -> bool:
     return done.stderr.startswith(
         f"tlsgate: {at}: tcp:127.0.0.1:{port} relays for strangers that come from this address (RCPT TO:"
     ) and done.stderr.endswith(
-        "behind the gate every client comes from this address: set client_address to xclient, proxy-v1, proxy-v2 or"
-        " transparent, take this address out of the server's trusted networks (mynetworks), or say"
-        " accept_open_relay = true\n"
+        "behind the gate every client comes from this address: set client_address (--client-address) to xclient,"
+        " proxy-v1, proxy-v2 or transparent, take this address out of the server's trusted networks (mynetworks), or say"
+        " accept_open_relay = true (--accept-open-relay)\n"
     )
 
 

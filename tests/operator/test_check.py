@@ -204,7 +204,7 @@ class TestBackends:
         with running(RELAYING) as server:
             result = setting.check(server.endpoint)
         assert result.exit_code == 1
-        assert "set client_address to xclient" in lines(result, "FAULT")[0]
+        assert "set client_address (--client-address) to xclient" in lines(result, "FAULT")[0]
 
     def test_a_relay_that_is_accepted_is_a_warning(self, setting: Setting) -> None:
         with running(RELAYING) as server:

@@ -51,5 +51,12 @@ def test_a_folder_that_cannot_be_made_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = CliRunner().invoke(main, ["demo", "--folder", str(tmp_path / "file" / "run")])
     assert result.exit_code == 1
-    assert "Not a directory" in result.output
-    assert "Traceback" not in result.output
+    assert result.output == f"Error: {tmp_path / 'file' / 'run'}: Not a directory\n"
+
+
+def test_two_ports_are_two(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["demo", "--folder", str(tmp_path), "--port", "2525", "--tls-port", "2525"])
+    assert result.exit_code == 1
+    assert result.output == (
+        "Error: port 2525 cannot be both: choose another with --port or --tls-port, 0 for any free one\n"
+    )

@@ -2,6 +2,7 @@
 Where a configuration comes from: a file, a text, or the options of the command line.
 """
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,20 @@ from tlsgate.config.warnings import warnings_of
 
 # Far more than rules for ten thousand partners need; /dev/zero and a mailbox file end here.
 FILE_OCTETS_MAX = 4 * 1024 * 1024
+
+# What is to be written in a file -> what is to be done on a command line.
+_ON_A_COMMAND_LINE = {
+    'write certificates = [{ chain = "mx.pem", key = "mx.key" }]': "give --certificate PEM --key PEM",
+    'write client_ca = "partners-ca.pem"': "that takes a configuration file (--config) with tls.client_ca",
+    "set acknowledge_rfc3207 = true on the listener": (
+        "say so in a configuration file (--config): acknowledge_rfc3207 = true on the listener"
+    ),
+    'write "tcp:PORT", with tls = "implicit"': "give tcp:PORT to --listen-tls",
+    'write "tcp:HOST:PORT", with tls = "implicit"': (
+        'write "tcp:HOST:PORT"; TLS to the backend takes a configuration file (--config) with backend.tls'
+    ),
+}
+_TAKEN = re.compile(r"is taken by [\w.]+\[(\d+)\]$")
 
 _BYTE_ORDER_MARKS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 
@@ -120,7 +135,8 @@ def _checked(data: dict[str, Any], base: Path, options: Mapping[str, str]) -> Co
     config = Reader(base, findings).read(data)
     check(config, findings)
     if findings:
-        problems = dict.fromkeys(told(_called(path, options), text) for path, text in findings.entries())
+        entries = [(_called(path, options), text) for path, text in findings.entries()]
+        problems = dict.fromkeys(told(path, _on_a_command_line(text) if options else text) for path, text in entries)
         raise ConfigError(tuple(problems))
     warnings = dict.fromkeys(told(_called(path, options), text) for path, text in warnings_of(config))
     return evolve(config, warnings=tuple(warnings))
@@ -132,6 +148,15 @@ def _called(path: str, options: Mapping[str, str]) -> str:
     """
     within = [key for key in options if path == key or path.startswith((f"{key}.", f"{key}["))]
     return options[max(within, key=len)] if within else path
+
+
+def _on_a_command_line(text: str) -> str:
+    """
+    Return the *text* of a fault with what can be done about it where there is no file to write to.
+    """
+    for in_a_file, here in _ON_A_COMMAND_LINE.items():
+        text = text.replace(in_a_file, here)
+    return _TAKEN.sub("is given twice", text)
 
 
 def _one_line(text: str) -> str:

@@ -18,7 +18,6 @@ from tlsgate.operator.inspect_dns import name_servers
 from tlsgate.operator.inspect_files import certificates, folders, names_served
 from tlsgate.operator.remarks import Remark, Severity, fault, warning
 
-_LEVELS = "offered, required, strong or verified"
 _WAYS = ("none", "xclient", "proxy-v1", "proxy-v2", "transparent")
 _COLOURS = {Severity.OK: "green", Severity.WARNING: "yellow", Severity.FAULT: "bold red"}
 
@@ -66,7 +65,7 @@ class _Short:
 @click.option("--backend", multiple=True, metavar="ENDPOINT")
 @click.option("--certificate", multiple=True, metavar="PEM")
 @click.option("--key", multiple=True, metavar="PEM")
-@click.option("-l", "--level", metavar="NAME", help=f"{_LEVELS}.")
+@click.option("-l", "--level", metavar="NAME", help="offered, required or strong.")
 @click.option("--client-address", type=click.Choice(_WAYS))
 @click.option("--hostname", metavar="NAME")
 @click.option("--accept-open-relay", is_flag=True)

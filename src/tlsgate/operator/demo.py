@@ -185,12 +185,17 @@ def demo(port: int, tls_port: int, level: str, folder: Path) -> None:
     """
     Run the gate before an embedded mailbox, on this machine only.
     """
+    if port == tls_port != 0:
+        text = f"port {port} cannot be both: choose another with --port or --tls-port, 0 for any free one"
+        raise click.ClickException(text)
     folder = folder.absolute()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         pair = pair_in(folder, datetime.now(UTC))
         plan = Plan(folder, free_port(port, "--port"), free_port(tls_port, "--tls-port"), level)
-    except (OSError, GateError) as error:
+    except GateError as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"{error.filename or folder}: {error.strerror}") from error
     program = Demo(plan, pair, Console())
     react(lambda reactor: program.run(cast(DemoReactor, reactor)))

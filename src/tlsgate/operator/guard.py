@@ -93,8 +93,9 @@ class Finding:
             return f"{told} that come from this address ({self.answer.evidence})"
         return (
             f"{told} that come from this address ({self.answer.evidence}); behind the gate every client comes from"
-            " this address: set client_address to xclient, proxy-v1, proxy-v2 or transparent, take this address out of"
-            " the server's trusted networks (mynetworks), or say accept_open_relay = true"
+            " this address: set client_address (--client-address) to xclient, proxy-v1, proxy-v2 or transparent, take"
+            " this address out of the server's trusted networks (mynetworks), or say accept_open_relay = true"
+            " (--accept-open-relay)"
         )
 
 
