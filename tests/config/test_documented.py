@@ -12,8 +12,9 @@ from tests.config.corpus import BASE
 from tlsgate.config import BUILT_IN_LEVELS, Certificate, Level, Listener, Ramp, Rule, Tls, parse
 from tlsgate.config.tree import KEY, Backend, BackendGroup, Dns, Limits, Message, Observe
 
-DOCUMENT = (Path(__file__).parents[2] / "docs" / "policy.md").read_text("utf-8")
-BACKENDS = (Path(__file__).parents[2] / "docs" / "backends.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2] / "docs"
+DOCUMENT = (ROOT / "policy.md").read_text("utf-8")
+BACKENDS = (ROOT / "backends.md").read_text("utf-8")
 EXAMPLES = re.findall(r"^### (S\d)\. .*?^```toml\n(.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
 ROWS = re.compile(r"^\| `(\w+)` \| (.*?) \| .+ \|$", re.MULTILINE)
 
@@ -95,6 +96,17 @@ def test_each_key_is_told_with_its_default(heading: str, table: type) -> None:
 )
 def test_each_key_of_the_way_to_the_backends_is_told(heading: str, table: type) -> None:
     same_keys(rows_below(heading, BACKENDS), table)
+
+
+def test_each_key_is_told_in_one_place() -> None:
+    """
+    What stands twice drifts.
+    """
+    homes = {"policy.md", "backends.md"}
+    tables = {
+        path.name for path in ROOT.rglob("*.md") if re.search(r"^\| key[ |]", path.read_text("utf-8"), re.MULTILINE)
+    }
+    assert tables == homes
 
 
 def test_each_example_of_a_backend_is_a_configuration() -> None:
