@@ -9,6 +9,7 @@ import attrs
 import pytest
 
 from tlsgate.config import tree
+from tlsgate.observe.metrics import NONE, OTHER, OUTCOMES, REFUSALS, STAGES, TRANSACTION_OUTCOMES, Metrics
 from tlsgate.smtp import reply
 from tlsgate.smtp.reply import Reply
 
@@ -34,6 +35,20 @@ def test_every_reply_of_the_gates_is_explained(name: str) -> None:
 def test_every_journal_event_is_explained() -> None:
     assert {"session", "transaction", "verdict"} <= events()
     assert [event for event in sorted(events()) if f"`{event}`" not in DOCUMENT] == []
+
+
+def test_every_series_is_explained() -> None:
+    operation = (ROOT / "docs" / "operation.md").read_text()
+    series = {family.name.removeprefix("tlsgate_") for family in Metrics().registry.collect()}
+    watched = {name for source in SOURCES.values() for name in re.findall(r'metrics\.watch\(\s*"(\w+)"', source)}
+    assert "sessions_open" in watched
+    assert [name for name in series | watched if not re.search(rf"`{name}(_total)?`", operation)] == []
+
+
+def test_every_word_of_a_label_is_explained() -> None:
+    operation = (ROOT / "docs" / "operation.md").read_text()
+    words = {*STAGES, *OUTCOMES, *TRANSACTION_OUTCOMES, *REFUSALS.values(), OTHER, NONE}
+    assert [word for word in sorted(words) if f"`{word}`" not in operation] == []
 
 
 def keys() -> list[tuple[str, str]]:
