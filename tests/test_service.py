@@ -400,6 +400,42 @@ class TestLife:
         assert gate.end() in {0, -signal.SIGTERM}
         assert "Traceback" not in gate.said()
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_it_need_not_wait_for_a_backend_to_end(self, folder: Path, number: signal.Signals) -> None:
+        """
+        One that says nothing is waited for at the start, before anything listens.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            arguments = ["--backend", f"tcp:127.0.0.1:{silent.getsockname()[1]}", *NO_BACKEND[2:]]
+            with subprocess.Popen(
+                [str(TWISTD), "--nodaemon", "--pidfile=", "tlsgate", *arguments],
+                cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            ) as process:  # fmt: skip
+                silent.settimeout(SECONDS)
+                silent.accept()
+                begun = time.monotonic()
+                process.send_signal(number)
+                assert process.wait(SECONDS) in {128 + number, -number}
+                assert time.monotonic() - begun < 5
+                assert process.stdout is not None
+                assert process.stdout.read() == b""
+
+    def test_hup_does_not_end_a_start(self, start: Starter) -> None:
+        """
+        Its effect comes when there is something to read again; systemd would take this end for a wanted one.
+        """
+        port = free_port()
+        with socket.create_server(("127.0.0.1", 0)) as late:
+            backend = f"tcp:127.0.0.1:{late.getsockname()[1]}"
+            listen = f"tcp:{port}:interface=127.0.0.1"
+            gate = start("--listen", listen, "--backend", backend, *NO_BACKEND[2:], port=port)
+            late.settimeout(SECONDS)
+            guard, _ = late.accept()
+            gate.process.send_signal(signal.SIGHUP)
+            guard.close()
+            gate.await_words('"event":"reloaded"')
+        assert gate.end() in {0, -signal.SIGTERM}
+
     def test_hup_tells_of_a_port_and_of_a_journal_that_cannot_be_had(self, start: Starter) -> None:
         """
         All else of the new configuration holds, and what was already written is kept.

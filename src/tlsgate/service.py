@@ -7,7 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TextIO, cast
 
 from twisted.application.service import IService, MultiService
@@ -51,6 +51,9 @@ class GateService(MultiService):
         self._read = read
         self._reactor = reactor
         self._terminal = terminal or sys.stderr
+        # Until we serve, HUP is remembered: it would end the process, and backends may have to be waited for.
+        self._hung_up = False
+        signal.signal(signal.SIGHUP, self._remember_hangup)
         config = read()
         self._witness = Witness.of(config, self._now, self._terminal)
         self._assembly = assemble(config, reactor, self._witness.record, _own_name())
@@ -108,6 +111,8 @@ class GateService(MultiService):
         # The handler of a signal may run anywhere; the reactor's own thread does the work.
         reactor = cast(IReactorFromThreads, self._reactor)
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self.reload))
+        if self._hung_up:
+            reactor.callFromThread(self.reload)
         for listener in self.config.listeners:
             self._tell_listening(listener)
         for prober in self._probers:
@@ -170,6 +175,9 @@ class GateService(MultiService):
         self._put_to_work(assembly)
 
     # -- inside
+
+    def _remember_hangup(self, _number: int, _frame: FrameType | None) -> None:
+        self._hung_up = True
 
     def _put_to_work(self, assembly: Assembly) -> None:
         assembly.gate.limits = self._assembly.gate.limits.moved_to(assembly.gate.limits)
@@ -279,3 +287,5 @@ def makeService(options: Options) -> IService:
         for problem in error.problems:
             print(f"tlsgate: {problem}", file=sys.stderr)  # noqa: T201 - the operator's terminal
         raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None

@@ -20,7 +20,6 @@ now (4yz) that speaks of relaying: by default Postfix says 454 to strangers.
 import re
 import socket
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum
 
@@ -28,6 +27,7 @@ from attrs import frozen
 
 from tlsgate.config import Backend, Config
 from tlsgate.operator.call import Call, Manner, said
+from tlsgate.operator.together import together
 from tlsgate.operator.wire import CallError, Deadline, Place, connected, places
 from tlsgate.smtp.reply import BackendReply
 
@@ -119,11 +119,8 @@ def guard(config: Config, timeout_seconds: float = TIMEOUT_SECONDS) -> tuple[Fin
         if guarded(group)
         for number, endpoint in enumerate(group.endpoints)
     ]
-    if not asked:
-        return ()
-    with ThreadPoolExecutor(min(len(asked), CALLS_AT_ONCE), "guard") as threads:
-        answers = threads.map(lambda entry: ask(entry[1], entry[2], ehlo_name, timeout_seconds), asked)
-        return tuple(Finding(at, endpoint, answer) for (at, endpoint, _), answer in zip(asked, answers, strict=True))
+    answers = together(lambda entry: ask(entry[1], entry[2], ehlo_name, timeout_seconds), asked, CALLS_AT_ONCE)
+    return tuple(Finding(at, endpoint, answer) for (at, endpoint, _), answer in zip(asked, answers, strict=True))
 
 
 def own_name() -> str:

@@ -4,7 +4,6 @@ The part of `tlsgate check` that calls the backends.
 
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from attrs import frozen
 
@@ -13,6 +12,7 @@ from tlsgate.operator.call import STRANGER_IPV4, Call, Manner
 from tlsgate.operator.guard import Answer, Finding, Outcome, own_name, question
 from tlsgate.operator.levels import BACKEND_LEVEL, levels
 from tlsgate.operator.remarks import Remark, fault, ok, warning
+from tlsgate.operator.together import together
 from tlsgate.operator.wire import CallError, Deadline, Place, connected, places
 from tlsgate.policy.facts import TlsFacts
 from tlsgate.policy.level import Level
@@ -48,9 +48,8 @@ def backends(config: Config, names_served: tuple[str, ...], timeout_seconds: flo
     ]
     for group in config.backends:
         yield from _transparency(group)
-    with ThreadPoolExecutor(CALLS_AT_ONCE, "check") as threads:
-        for remarks in threads.map(lambda examination: list(examination.remarks()), examinations):
-            yield from remarks
+    for remarks in together(lambda examination: list(examination.remarks()), examinations, CALLS_AT_ONCE):
+        yield from remarks
 
 
 @frozen
