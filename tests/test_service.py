@@ -412,13 +412,14 @@ class TestLife:
                 cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             ) as process:  # fmt: skip
                 silent.settimeout(SECONDS)
-                silent.accept()
+                waiting, _ = silent.accept()
                 begun = time.monotonic()
                 process.send_signal(number)
                 assert process.wait(SECONDS) in {128 + number, -number}
                 assert time.monotonic() - begun < 5
                 assert process.stdout is not None
                 assert process.stdout.read() == b""
+            waiting.close()
 
     def test_hup_does_not_end_a_start(self, start: Starter) -> None:
         """
