@@ -85,10 +85,10 @@ class TestCounting:
         assert value(metrics, "message_octets_total", listener="mx", outcome="abandoned") == 7
 
     def test_sessions_by_their_end(self, metrics: Metrics) -> None:
-        metrics.record("session", {**SESSION, "verdict": "refuse", "tls": None})
+        metrics.record("session", {**SESSION, "verdict": "refuse", "tls": None, "outcome": "quit"})
         metrics.record("handshake-failed", {**SESSION, "reason": "no shared cipher"})
         metrics.record("proxy-header-invalid", {**SESSION, "reason": "no header in time"})
-        assert value(metrics, "sessions_total", listener="mx", verdict="refuse", tls="none") == 1
+        assert value(metrics, "sessions_total", listener="mx", verdict="refuse", tls="none", outcome="quit") == 1
         assert value(metrics, "handshakes_failed_total", listener="mx") == 1
         assert value(metrics, "proxy_headers_invalid_total", listener="mx") == 1
 
@@ -130,6 +130,11 @@ class TestCounting:
     @pytest.mark.parametrize(("event", "kind"), [("backend-failed", "unreachable"), ("backend-broken", "broken")])
     def test_sessions_that_had_no_backend(self, metrics: Metrics, event: str, kind: str) -> None:
         metrics.record(event, {**SESSION, "reason": "?"})
+        assert value(metrics, "backend_failures_total", listener="mx", kind=kind) == 1
+
+    @pytest.mark.parametrize(("outcome", "kind"), [("backend-lost", "lost"), ("backend-silent", "silent")])
+    def test_sessions_that_lost_their_backend(self, metrics: Metrics, outcome: str, kind: str) -> None:
+        metrics.record("session", {**SESSION, "verdict": "pass", "tls": None, "outcome": outcome})
         assert value(metrics, "backend_failures_total", listener="mx", kind=kind) == 1
 
     @pytest.mark.parametrize(
@@ -190,7 +195,7 @@ class TestCardinality:
                     {**who, **tls, "stage": "handshake", "level": "strong", "outcome": "pass", "reason": word()},
                 ),
                 ("transaction", {**who, "outcome": "delivered", "sender": word(), "octets": 1, "reply": word()}),
-                ("session", {**who, **tls, "helo": word(), "level": "strong", "verdict": "pass"}),
+                ("session", {**who, **tls, "helo": word(), "level": "strong", "verdict": "pass", "outcome": "quit"}),
                 ("handshake-failed", {**who, "reason": word()}),
                 ("refused", {**who, "reason": word()}),
                 ("backend-failed", {**who, "reason": word()}),
@@ -203,16 +208,17 @@ class TestCardinality:
             for event, fields in entries():
                 metrics.record(event, fields)
         assert series(metrics) == once
-        assert value(metrics, "sessions_total", listener="mx", verdict="pass", tls="TLSv1.3") == RANDOM_ROUNDS
+        labels = {"listener": "mx", "verdict": "pass", "tls": "TLSv1.3", "outcome": "quit"}
+        assert value(metrics, "sessions_total", **labels) == RANDOM_ROUNDS
 
     @pytest.mark.parametrize("hostile", ["{}\n", "tlsgate_x 1\n", ["mx"], {"a": 1}, 7, b"mx", object()])
     def test_what_is_no_known_name_is_other(self, metrics: Metrics, hostile: object) -> None:
         metrics.record("verdict", dict.fromkeys(VERDICT, hostile))
-        metrics.record("session", {"listener": hostile, "verdict": hostile, "tls": hostile})
+        metrics.record("session", {"listener": hostile, "verdict": hostile, "tls": hostile, "outcome": hostile})
         metrics.record("refused", {"listener": hostile, "reason": hostile})
         metrics.record("transaction", {"listener": hostile, "outcome": hostile, "octets": hostile})
         metrics.record("backend-down", {"backend": hostile})
-        labels = {"listener": "other", "verdict": "other", "tls": "other"}
+        labels = dict.fromkeys(("listener", "verdict", "tls", "outcome"), "other")
         assert value(metrics, "sessions_total", **labels) == 1
         assert value(metrics, "sessions_refused_total", listener="other", reason="other") == 1
         assert value(metrics, "transactions_total", listener="other", outcome="other") == 1
@@ -220,7 +226,7 @@ class TestCardinality:
     def test_an_entry_without_fields_is_counted(self, metrics: Metrics) -> None:
         for event in ("verdict", "session", "refused", "transaction", "backend-up", "handshake-failed"):
             metrics.record(event, {})
-        assert value(metrics, "sessions_total", listener="none", verdict="none", tls="none") == 1
+        assert value(metrics, "sessions_total", listener="none", verdict="none", tls="none", outcome="none") == 1
 
     def test_the_outcomes_of_the_law_are_known(self) -> None:
         assert {outcome.name.lower() for outcome in Outcome} == module.OUTCOMES
@@ -238,11 +244,11 @@ def asked(metrics: Metrics, request: bytes, *, ready: bool = True) -> bytes:
 
 class TestPages:
     def test_metrics(self, metrics: Metrics) -> None:
-        metrics.record("session", {**SESSION, "verdict": "pass", "tls": "TLSv1.2"})
+        metrics.record("session", {**SESSION, "verdict": "pass", "tls": "TLSv1.2", "outcome": "quit"})
         answer = asked(metrics, b"GET /metrics HTTP/1.0\n\n")
         assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
         assert b"Content-Type: text/plain; version=" in answer
-        assert b'tlsgate_sessions_total{listener="mx",tls="TLSv1.2",verdict="pass"} 1.0\n' in answer
+        assert b'tlsgate_sessions_total{listener="mx",outcome="quit",tls="TLSv1.2",verdict="pass"} 1.0\n' in answer
 
     def test_open_metrics_for_who_asks_for_them(self, metrics: Metrics) -> None:
         answer = asked(metrics, b"GET /metrics HTTP/1.0\nAccept: application/openmetrics-text; version=1.0.0\n\n")

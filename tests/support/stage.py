@@ -203,6 +203,7 @@ class Stage:
             assert self.leg == "none", "a backend connection outlives the session"
             assert session.waiting is Waiting.NOBODY
             assert session.phase is Phase.ENDED
+            assert session.ending is not None, "ended, and nothing says why"
         else:
             # One action of the world may exceed a bound by what it brought; the session has to answer at once.
             assert len(session._input) <= bounds.held_octets_max

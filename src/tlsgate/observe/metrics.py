@@ -18,6 +18,14 @@ NONE = "none"
 STAGES = frozenset({"plaintext", "handshake", "helo", "sender", "recipient"})
 OUTCOMES = frozenset({"pass", "would_refuse", "defer", "refuse"})
 VERSIONS = frozenset({"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"})
+# How sessions end (tlsgate.session.endings), and which of these ends mean that the backend failed one.
+SESSION_OUTCOMES = frozenset(
+    {
+        "quit", "client-lost", "client-silent", "handshake-failed", "backend-lost", "backend-closed", "backend-silent",
+        "backend-broken", "backend-down", "injection", "limit", "deferred", "shutdown",
+    }
+)  # fmt: skip
+BACKEND_FAILURES = {"backend-lost": "lost", "backend-silent": "silent"}
 TRANSACTION_OUTCOMES = frozenset({"delivered", "refused", "abandoned"})
 # Why a session was turned away, by the reply that said so.
 REFUSALS = {
@@ -94,7 +102,7 @@ class Metrics:
     _certificates: Gauge = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._sessions = self._counter("sessions", "Sessions that are over", "listener", "verdict", "tls")
+        self._sessions = self._counter("sessions", "Sessions that are over", "listener", "verdict", "tls", "outcome")
         self._refused = self._counter("sessions_refused", "Sessions that could not begin", "listener", "reason")
         self._handshakes = self._counter(
             "handshakes", "TLS handshakes completed with clients", "listener", "tls", "group", "resumed"
@@ -109,7 +117,7 @@ class Metrics:
         self._backend_up = Gauge("tlsgate_backend_up", "1: mail may go there", ["backend"], registry=self.registry)
         self._backend_downs = self._counter("backend_downs", "Times it went down", "backend")
         self._backend_failures = self._counter(
-            "backend_failures", "Sessions that got no backend, or lost it to a broken protocol", "listener", "kind"
+            "backend_failures", "Sessions that got no backend, or lost it", "listener", "kind"
         )
         self._reloads = self._counter("reloads", "Reloads", "what", "outcome")
         # A rate can be told only of a series that is there before it first grows.
@@ -164,7 +172,11 @@ class Metrics:
 
     def _session(self, fields: Mapping[str, object]) -> None:
         verdict = _one_of(OUTCOMES, fields.get("verdict"))
-        self._sessions.labels(self._listener(fields), verdict, _one_of(VERSIONS, fields.get("tls"))).inc()
+        outcome = _one_of(SESSION_OUTCOMES, fields.get("outcome"))
+        self._sessions.labels(self._listener(fields), verdict, _one_of(VERSIONS, fields.get("tls")), outcome).inc()
+        failure = BACKEND_FAILURES.get(outcome)
+        if failure is not None:
+            self._backend_failure(fields, failure)
 
     def _session_refused(self, fields: Mapping[str, object]) -> None:
         reason = fields.get("reason")

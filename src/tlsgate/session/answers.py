@@ -8,6 +8,7 @@ speak of the same thing: the session ends with 421.
 
 from attrs import define
 
+from tlsgate.session.endings import Ending
 from tlsgate.session.expectations import Awaited
 from tlsgate.session.phases import Phase
 from tlsgate.session.state import State
@@ -146,6 +147,7 @@ class Answers(State):
         """
         if what is What.QUIT and reply.positive:
             self._quit = True
+            self._end_by(Ending.QUIT)
             self._talk.close()
         elif reply.code == 354:
             self._begin_message()

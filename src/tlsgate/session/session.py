@@ -26,6 +26,7 @@ from attrs import define
 from tlsgate.policy.facts import TlsFacts
 from tlsgate.session.actions import Action, PauseClient, Record, ResumeClient
 from tlsgate.session.commands import Commands
+from tlsgate.session.endings import Ending
 from tlsgate.session.gatekeeper import tls_fields
 from tlsgate.session.phases import Leg, Phase, Waiting
 from tlsgate.session.verbs import What
@@ -81,6 +82,8 @@ class Session(Commands):
         """
         The client's connection is gone.
         """
+        lost = Ending.HANDSHAKE_FAILED if self._handshaking else Ending.CLIENT_LOST
+        self._end_by(Ending.SHUTDOWN if self._draining else lost)
         self._abandon_transaction()
         self._hang_up()
         self.phase = Phase.ENDED
@@ -154,6 +157,7 @@ class Session(Commands):
         head = self._talk.expectations.head()
         self.leg = Leg.NONE
         if head is not None and head.what is What.QUIT:
+            self._end_by(Ending.QUIT)
             self._talk.answer(replies.CLOSING.encode())
             self._talk.close()
         else:
@@ -166,6 +170,7 @@ class Session(Commands):
         """
         waiting = self.waiting
         if waiting is Waiting.HANDSHAKE:
+            self._end_by(Ending.HANDSHAKE_FAILED)
             self._talk.close()
         elif waiting is Waiting.CLIENT:
             self._fail(replies.CLIENT_SILENT)
@@ -215,6 +220,7 @@ class Session(Commands):
             "helo": circumstances.helo,
             "level": decision.level.name,
             "verdict": decision.outcome.name.lower(),
+            "outcome": None if self.ending is None else self.ending.value,
             "authenticated": self.authenticated,
             "transactions": self.transactions,
             "delivered": self.delivered,

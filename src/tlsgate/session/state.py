@@ -12,6 +12,7 @@ from tlsgate.policy.rules import Rulebook
 from tlsgate.session.actions import DialBackend
 from tlsgate.session.bounds import Bounds
 from tlsgate.session.conversation import Conversation
+from tlsgate.session.endings import Ending, ending
 from tlsgate.session.expectations import Then
 from tlsgate.session.gatekeeper import Gatekeeper
 from tlsgate.session.phases import Leg, Phase
@@ -66,6 +67,7 @@ class State:
     transactions: int = 0
     delivered: int = 0
     authenticated: bool = False
+    ending: Ending | None = None
     _gate: Gatekeeper = field(init=False)
     _talk: Conversation = field(factory=Conversation)
     _input: InputBuffer = field(factory=InputBuffer)
@@ -127,6 +129,7 @@ class State:
         """
         End the session with a 421, at once; without a word while a handshake runs, as nobody could read it.
         """
+        self._end_by(ending(reply))
         self._abandon_transaction()
         self._hang_up()
         if self._handshaking:
@@ -148,8 +151,15 @@ class State:
         """
         Give the last reply of the session, in its turn; nothing the client says is read any more.
         """
+        self._end_by(ending(reply))
         self._talk.own(reply, Then.CLOSE, to_ehlo=to_ehlo)
         self.phase = Phase.ENDED
+
+    def _end_by(self, cause: Ending) -> None:
+        """
+        Note what ends the session; the first cause counts.
+        """
+        self.ending = self.ending or cause
 
     def _abandon_transaction(self) -> None:
         """

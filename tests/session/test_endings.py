@@ -1,0 +1,86 @@
+"""
+The journal says of every session what ended it.
+"""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.policy.samples import TLS12_CBC, TLS13
+from tests.support.stage import Stage, terms
+from tlsgate.observe.metrics import SESSION_OUTCOMES
+from tlsgate.session.bounds import Bounds
+from tlsgate.session.endings import Ending
+from tlsgate.smtp import reply as replies
+
+GREETING = b"220 backend.example.org ESMTP\r\n"
+EHLO = b"EHLO client.example\r\n"
+
+
+def offered() -> Stage:
+    """
+    A session in plaintext whose backend has greeted.
+    """
+    return Stage(terms("offered")).backend(GREETING)
+
+
+def handshaking() -> Stage:
+    """
+    A session that has just been told to start TLS.
+    """
+    return Stage(terms()).client(b"STARTTLS\r\n")
+
+
+def inside() -> Stage:
+    """
+    A session inside TLS whose backend has greeted.
+    """
+    return handshaking().backend(GREETING).handshake(TLS13)
+
+
+ENDS: list[tuple[Ending, Callable[[], Stage]]] = [
+    (Ending.QUIT, lambda: Stage(terms()).client(b"QUIT\r\n")),
+    (Ending.QUIT, lambda: offered().client(b"QUIT\r\n").backend(b"221 bye\r\n")),
+    (Ending.QUIT, lambda: offered().client(b"QUIT\r\n").backend_lost()),
+    (Ending.QUIT, lambda: Stage(terms("strong")).client(b"STARTTLS\r\n").handshake(TLS12_CBC).client(b"QUIT\r\n")),
+    (Ending.CLIENT_LOST, lambda: offered().client_lost()),
+    (Ending.CLIENT_LOST, lambda: inside().client_lost()),
+    (Ending.CLIENT_SILENT, lambda: offered().silence()),
+    (Ending.CLIENT_SILENT, lambda: offered().refuse(replies.TOO_SLOW)),
+    (Ending.HANDSHAKE_FAILED, lambda: handshaking().client_lost()),
+    (Ending.HANDSHAKE_FAILED, lambda: handshaking().silence()),
+    (Ending.BACKEND_LOST, lambda: offered().backend_lost()),
+    (Ending.BACKEND_CLOSED, lambda: offered().backend(b"421 going down\r\n")),
+    (Ending.BACKEND_SILENT, lambda: offered().client(EHLO).silence()),
+    (Ending.BACKEND_BROKEN, lambda: offered().backend(b"250 nobody asked\r\n")),
+    (Ending.BACKEND_BROKEN, lambda: offered().client(EHLO).backend(b"hello\r\n")),
+    (Ending.BACKEND_DOWN, lambda: Stage(terms("offered")).backend_lost()),
+    (Ending.INJECTION, lambda: Stage(terms()).client(b"STARTTLS\r\nMAIL FROM:<a@client.example>\r\n")),
+    (Ending.LIMIT, lambda: Stage(terms(bounds=Bounds(errors_max=1))).client(b"RSET\r\n")),
+    (Ending.LIMIT, lambda: Stage(terms(bounds=Bounds(commands_before_tls_max=1))).client(b"NOOP\r\nNOOP\r\n")),
+    (Ending.SHUTDOWN, lambda: offered().drain()),
+    (Ending.SHUTDOWN, lambda: offered().client(EHLO).drain().client_lost()),
+]
+
+
+@pytest.mark.parametrize(("ending", "play"), ENDS, ids=[f"{ending.value}-{n}" for n, (ending, _) in enumerate(ENDS)])
+def test_what_ended_a_session(ending: Ending, play: Callable[[], Stage]) -> None:
+    stage = play()
+    assert stage.closed
+    assert stage.session.summary()["outcome"] == ending.value
+
+
+def test_the_first_cause_counts() -> None:
+    """A client leaves once it has had the last word; that word is what ended the session."""
+    stage = offered().backend_lost()
+    stage.client_lost()
+    assert stage.session.summary()["outcome"] == "backend-lost"
+
+
+def test_a_session_that_goes_on_has_no_end() -> None:
+    assert offered().session.summary()["outcome"] is None
+
+
+def test_each_is_counted_by_its_name() -> None:
+    """The metrics know every word, so that none is counted as "other"."""
+    assert {ending.value for ending in Ending} == SESSION_OUTCOMES
