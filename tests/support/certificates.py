@@ -9,10 +9,10 @@ import ipaddress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
 from cryptography.x509 import ocsp
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -237,5 +237,18 @@ def self_signed(*names: str, kind: str = "ec", number: int = 0, **more: object) 
     return Issued(build(*names, key=key, issuer=issuer, issuer_key=key, **more), key)  # type: ignore[arg-type]
 
 
+def signed_with(algorithm: hashes.SHA1 | hashes.MD5, issued: Issued, key: rsa.RSAPrivateKey) -> Issued:
+    """
+    Return *issued* with a signature of old, by its issuer's *key*: the library's own builder makes none any more.
+    """
+    old = SHA256_WITH_RSA[:-1] + (b"\x05" if isinstance(algorithm, hashes.SHA1) else b"\x04")
+    signature = key.sign(
+        issued.certificate.tbs_certificate_bytes.replace(SHA256_WITH_RSA, old), padding.PKCS1v15(), algorithm
+    )
+    der = issued.certificate.public_bytes(serialization.Encoding.DER).replace(SHA256_WITH_RSA, old)
+    return evolve(issued, certificate=x509.load_der_x509_certificate(der[: -len(signature)] + signature))
+
+
+SHA256_WITH_RSA = bytes.fromhex("06092a864886f70d01010b")
 CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH

@@ -11,6 +11,7 @@ import pytest
 from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtensionOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -27,6 +28,7 @@ from tests.support.certificates import (
     pem,
     private_key,
     self_signed,
+    signed_with,
 )
 from tlsgate.tls.certificates import CertificateError, CertificateFiles, Credential, load_credential
 from tlsgate.tls.context import TlsTerms
@@ -248,12 +250,11 @@ class TestFaultsOfContent:
         )
 
     def test_sha1_9325_05(self, tmp_path: Path) -> None:
-        good = Authority.root(kind="rsa").issue("mx.example.org")
-        for octet, hashed in ((b"\x05", "SHA1"), (b"\x04", "MD5")):
-            # No library signs with these any more, so the algorithm's identifier is changed behind the signature.
-            der = good.certificate.public_bytes(serialization.Encoding.DER)
-            old = x509.load_der_x509_certificate(der.replace(SHA256_WITH_RSA, SHA256_WITH_RSA[:-1] + octet))
-            (problem,) = problems(tmp_path, pem(old), good.key_pem)
+        root = Authority.root(kind="rsa")
+        assert isinstance(root.key, rsa.RSAPrivateKey)
+        for algorithm, hashed in ((hashes.SHA1(), "SHA1"), (hashes.MD5(), "MD5")):
+            old = signed_with(algorithm, root.issue("mx.example.org"), root.key)
+            (problem,) = problems(tmp_path, old.chain_pem, old.key_pem)
             assert f"is signed with {hashed}; SHA-256 or better is needed (RFC 9325)" in problem
 
     def test_no_dns_name_7817_05(self, tmp_path: Path) -> None:
@@ -286,7 +287,6 @@ class TestFaultsOfContent:
         assert problem.isprintable()
 
 
-SHA256_WITH_RSA = bytes.fromhex("2a864886f70d01010b")
 ENCRYPTED_TRADITIONAL = b"-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n"
 
 

@@ -10,9 +10,20 @@ from typing import Any
 import pytest
 from attrs import evolve
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from OpenSSL import SSL
 
-from tests.support.certificates import DAY, NOW, SERVER_AUTH, Authority, Issued, pem, self_signed
+from tests.support.certificates import (
+    DAY,
+    NOW,
+    SERVER_AUTH,
+    Authority,
+    Issued,
+    pem,
+    private_key,
+    self_signed,
+    signed_with,
+)
 from tests.support.handshake import client_connection, client_context, handshake
 from tlsgate.policy.facts import CertificateFacts, TlsFacts
 from tlsgate.tls.certificates import CertificateError
@@ -24,6 +35,9 @@ from tlsgate.tls.peer import facts_of
 ROOT = Authority.root("Partner root", number=110)
 INTERMEDIATE = ROOT.subordinate("Partner intermediate", number=111)
 STRANGER = Authority.root("Stranger", number=112)
+OLD_ROOT = Authority.root("Old root", kind="rsa", number=116)
+OLD_KEY = private_key("rsa", 116)
+assert isinstance(OLD_KEY, rsa.RSAPrivateKey)
 SERVER = Authority.root().issue("mx.example.org")
 CLIENT = INTERMEDIATE.issue("mail.partner.example", "192.0.2.7", number=1)
 V12, V13 = SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION
@@ -101,6 +115,42 @@ class TestAsking:
         facts = gate.certificate(issued, version)
         assert facts.fault == fault
         assert facts.certificate_sha256 == issued.certificate.fingerprint(hashes.SHA256()).hex()
+
+    @pytest.mark.parametrize("shape", CLIENTS)
+    def test_a_lowered_floor_verifies_no_more(self, gate: Gate, version: int, shape: str) -> None:
+        """
+        9325-05: whoever is let in to be told in words is not believed for it; nor is the certificate of anybody else.
+        """
+        gate.reload(legacy=True)
+        issued, fault = CLIENTS[shape]
+        assert gate.certificate(issued, version).fault == fault
+
+    @pytest.mark.parametrize("floor", ["usual", "lowered"])
+    @pytest.mark.parametrize("algorithm", [hashes.SHA1(), hashes.MD5()], ids=lambda algorithm: algorithm.name)
+    def test_signatures_of_old_9325_05(self, gate: Gate, version: int, algorithm: Any, floor: str) -> None:
+        """
+        9325-05: SHA-1 and MD5 prove nothing, below whatever certificate of the chain but the one trusted by itself.
+        """
+        gate.ca.write_bytes(pem(OLD_ROOT.certificate))
+        gate.reload(legacy=floor == "lowered")
+        leaf = signed_with(algorithm, OLD_ROOT.issue("mail.partner.example", kind="rsa"), OLD_KEY)
+        assert gate.certificate(leaf, version).fault == "CA signature digest algorithm too weak"
+        between = OLD_ROOT.subordinate("Old intermediate")
+        chain = signed_with(algorithm, Issued(between.certificate, between.key), OLD_KEY).certificate
+        leaf = evolve(between.issue("mail.partner.example"), between=(chain,))
+        assert gate.certificate(leaf, version).fault == "CA signature digest algorithm too weak"
+        gate.ca.write_bytes(pem(chain))
+        gate.reload()
+        assert gate.certificate(leaf, version).fault == ""
+
+    @pytest.mark.parametrize("floor", ["usual", "lowered"])
+    def test_weak_key_of_an_authority_9325_05(self, gate: Gate, version: int, floor: str) -> None:
+        """
+        9325-05: a key that can be factored issues certificates for everybody.
+        """
+        weak = ROOT.subordinate("Weak intermediate", kind="rsa1024")
+        gate.reload(legacy=floor == "lowered")
+        assert gate.certificate(weak.issue("mail.partner.example"), version).fault == "CA certificate key too weak"
 
     def test_facts(self, gate: Gate, version: int) -> None:
         facts = gate.certificate(CLIENT, version)

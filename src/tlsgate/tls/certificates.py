@@ -19,13 +19,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tlsgate.tls.files import UNREADABLE, CertificateError, first_line, read_certificates, read_private_key
 from tlsgate.tls.names import covered, dns_names, printable
 from tlsgate.tls.staple import Staple, read_staple
+from tlsgate.tls.strength import key_fault, signature_fault
 
 __all__ = ["CertificateError", "CertificateFiles", "Credential", "load_credential"]
 
 EXPIRY_WARNING = timedelta(days=14)
-RSA_BITS_MIN = 2048  # RFC 9325 section 4.5
-EC_BITS_MIN = 224  # RFC 9325 section 4.5
-FORBIDDEN_HASHES = frozenset({"md5", "sha1"})  # RFC 9325 section 4.5
 SUBJECT_OCTETS_MAX = 100
 
 
@@ -160,20 +158,16 @@ def _certificate_faults(certificate: x509.Certificate, what: str, now: datetime)
         yield f"{what} expired on {_day(certificate.not_valid_after_utc)}; renew it"
     if certificate.not_valid_before_utc > now:
         yield f"{what} is not valid before {_day(certificate.not_valid_before_utc)}; is the clock right?"
-    algorithm = certificate.signature_hash_algorithm
-    if algorithm is not None and algorithm.name in FORBIDDEN_HASHES:
-        yield f"{what} is signed with {algorithm.name.upper()}; SHA-256 or better is needed (RFC 9325)"
+    if fault := signature_fault(certificate):
+        yield f"{what} {fault}"
     yield from _key_faults(certificate.public_key(), what)
 
 
 def _key_faults(key: object, what: str) -> Iterator[str]:
-    match key:
-        case rsa.RSAPublicKey() if key.key_size < RSA_BITS_MIN:
-            yield f"{what} is RSA with {key.key_size} bits; at least {RSA_BITS_MIN} are needed (RFC 9325)"
-        case ec.EllipticCurvePublicKey() if key.key_size < EC_BITS_MIN:
-            yield f"{what} is on a curve of {key.key_size} bits; at least {EC_BITS_MIN} are needed (RFC 9325)"
-        case dsa.DSAPublicKey():
-            yield f"{what} is DSA; TLS needs RSA or ECDSA"
+    if isinstance(key, dsa.DSAPublicKey):
+        yield f"{what} is DSA; TLS needs RSA or ECDSA"
+    elif fault := key_fault(key):
+        yield f"{what} {fault}"
 
 
 def _order_faults(chain: tuple[x509.Certificate, ...]) -> Iterator[str]:

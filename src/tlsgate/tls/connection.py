@@ -7,6 +7,12 @@ from collections.abc import Callable
 from OpenSSL import SSL, crypto
 
 from tlsgate.tls.native import verification_phrase
+from tlsgate.tls.strength import key_fault, signature_fault
+
+# X509_V_ERR_..., which pyOpenSSL has no names for.
+EE_KEY_TOO_SMALL, CA_KEY_TOO_SMALL, CA_MD_TOO_WEAK = 66, 67, 68
+
+UNREADABLE = "certificate cannot be read"
 
 VerifyCallback = Callable[[SSL.Connection, crypto.X509, int, int, int], bool]
 
@@ -64,18 +70,37 @@ def noting_faults(anchors: frozenset[bytes] = frozenset()) -> VerifyCallback:
     Return a callback that accepts every chain and notes what is wrong with it.
 
     Args:
-        anchors: The DER of certificates trusted by themselves: whether their own issuer revoked them is not asked.
+        anchors: The DER of certificates trusted by themselves: whether their own issuer revoked them is not asked, nor
+            how it signed.
     """
 
     def note(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
         if isinstance(connection, GateConnection):
-            missing_list = code == SSL.X509VerificationCodes.ERR_UNABLE_TO_GET_CRL
-            if not ok and not (missing_list and depth > 0 and _der(certificate) in anchors):
+            anchor = _der(certificate) in anchors
+            if ok:
+                connection.fault = connection.fault or _weakness(certificate, depth, anchor)
+            elif not (code == SSL.X509VerificationCodes.ERR_UNABLE_TO_GET_CRL and depth > 0 and anchor):
                 connection.fault = connection.fault or verification_phrase(code)
             connection.verified = connection.verified or depth == 0
         return True
 
     return note
+
+
+def _weakness(shown: crypto.X509, depth: int, anchor: bool) -> str:  # noqa: FBT001 - a fact about the certificate
+    """
+    Return what OpenSSL would say of a certificate that is too weak, had its own bar not gone down with a lowered floor.
+    """
+    try:
+        certificate = shown.to_cryptography()
+        if key_fault(certificate.public_key()):
+            return verification_phrase(CA_KEY_TOO_SMALL if depth else EE_KEY_TOO_SMALL)
+        if not anchor and signature_fault(certificate):
+            return verification_phrase(CA_MD_TOO_WEAK)
+    # The client wrote it: the library's parsers find more ways to complain than it names, and each means the same.
+    except Exception:  # noqa: BLE001 - see above
+        return UNREADABLE
+    return ""
 
 
 def _der(certificate: crypto.X509) -> bytes:

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from OpenSSL import SSL, crypto
 
 from tlsgate.policy.facts import CertificateFacts, TlsFacts
-from tlsgate.tls.connection import GateConnection
+from tlsgate.tls.connection import UNREADABLE, GateConnection
 from tlsgate.tls.names import normalized, printable
 from tlsgate.tls.native import session_reused
 
@@ -23,7 +23,6 @@ ALPN_OCTETS_MAX = 64
 # More than any public authority puts into one certificate; OpenSSL itself stops reading a chain at 100 KiB.
 NAMES_MAX = 1000
 
-UNREADABLE = "certificate cannot be read"
 NOT_VERIFIED = "certificate was not verified"
 
 # What is no host name is left out, not escaped or cut: it must never come to look like somebody else's name.
