@@ -161,6 +161,25 @@ class TestStale:
         os.utime(files.key, ns=(0, 1))
         assert keeper.stale()
 
+    def test_made_readable(self, keeper: IdentityKeeper, files: CertificateFiles) -> None:
+        """
+        A new key that only root may read is refused, and tried again once its owner or its mode is another.
+        """
+        put(files.key, OLD.key_pem)
+        keeper.reload(NOW)
+        assert not keeper.stale()
+        files.key.chmod(0o640)
+        assert keeper.stale()
+
+    def test_written_by_something_that_keeps_the_time(self, keeper: IdentityKeeper, files: CertificateFiles) -> None:
+        """
+        `cp -p` and `rsync -t` set the time of the content back to that of another file, and the size may be the same.
+        """
+        before = files.key.stat()
+        files.key.write_bytes(OLD.key_pem[::-1])
+        os.utime(files.key, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert keeper.stale()
+
     def test_removed_and_back(self, keeper: IdentityKeeper, files: CertificateFiles) -> None:
         content = files.key.read_bytes()
         files.key.unlink()

@@ -17,7 +17,8 @@ from tlsgate.tls.identity import Identity
 # A ticket key is an identity's; RFC 9325 section 3.4 wants it changed regularly, for instance once a week.
 TICKET_KEY_AGE_MAX = timedelta(days=1)
 
-# Device, inode, change of content, size; `None` where there is no file.
+# Device, inode, change, size; `None` where there is no file. The change is that of the inode: a key that only root
+# could read has the same content once it has another owner.
 FileState = tuple[int, int, int, int] | None
 
 
@@ -88,4 +89,4 @@ def _state(path: Path) -> FileState:
         found = path.stat()
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size
+    return found.st_dev, found.st_ino, found.st_ctime_ns, found.st_size
