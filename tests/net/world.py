@@ -113,12 +113,12 @@ class Client:
         """
         return [int(line[:3]) for line in self.heard().splitlines() if line[3:4] != b"-"]
 
-    def handshake(self) -> "Client":
+    def handshake(self, context: SSL.Context | None = None) -> "Client":
         """
         Do the TLS handshake.
         """
         self._hear()
-        self.tls = SSL.Connection(_context(), None)
+        self.tls = SSL.Connection(context or _context(), None)
         self.tls.set_connect_state()
         for _ in range(10):
             try:
@@ -134,13 +134,13 @@ class Client:
                 return self
         raise AssertionError("no handshake")
 
-    def starttls(self) -> "Client":
+    def starttls(self, context: SSL.Context | None = None) -> "Client":
         """
         Say EHLO and STARTTLS, and do the handshake.
         """
         self.send(b"EHLO client.example\r\n").send(b"STARTTLS\r\n")
         assert self.said.endswith(b"220 2.0.0 Ready to start TLS\r\n"), self.said
-        return self.handshake()
+        return self.handshake(context)
 
     def lose(self) -> None:
         """

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from attrs import define, field
+from attrs import define, evolve, field
 from OpenSSL import SSL
 from twisted.internet.interfaces import (
     IAddress,
@@ -84,9 +84,9 @@ class Frontend(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> "FrontendProtocol":  # noqa: ARG002
         """
-        Return the protocol of a new client connection.
+        Return the protocol of a new client connection. A reload changes this listener, and not what it is to them.
         """
-        return FrontendProtocol(self)
+        return FrontendProtocol(evolve(self))
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: ARG002
         """
