@@ -66,6 +66,29 @@ def test_only_the_null_sender_is_nothing(text: str, key: str) -> None:
     assert Mailbox.parse(text).key == key
 
 
+@pytest.mark.parametrize(
+    ("text", "unambiguous"),
+    [
+        ("joe@example.org", True),
+        ("joe@BÜCHER.example.", True),
+        ("joe@[192.0.2.1]", True),
+        ("joe@[IPv6:::1]", True),
+        ("joe", False),
+        ("", False),
+        ("joe@", False),
+        ("joe@.example.org", False),
+        ("joe@example..org", False),
+        ("joe@[192.0.2.010]", False),
+        ("joe@[3221225985]", False),
+        ("joe@[tag:thing]", False),
+        ("joe@exam\u200dple.org", False),
+        ("joe@" + "\xad" * 256 + "example.org", False),
+    ],
+)
+def test_a_domain_that_servers_may_read_differently_is_told(text: str, unambiguous: bool) -> None:  # noqa: FBT001
+    assert Mailbox.parse(text).unambiguous is unambiguous
+
+
 @settings(derandomize=True, deadline=None)
 @given(st.text('a"\\@:[],. ', max_size=30))
 def test_an_unquoted_domain_at_the_end_is_always_found(text: str) -> None:

@@ -23,6 +23,7 @@ NAMES = st.lists(LABELS, min_size=1, max_size=5).map(".".join)
         (["straße.example"], "xn--strae-oqa.example"),
         (["a_b.bücher.example"], "a_b.xn--bcher-kva.example"),
         (["[192.0.2.1]", "[192.0.2.1"], "[192.0.2.1]"),
+        (["[IPv6:::ffff:192.0.2.1]", "[IPv6:::ffff:c000:201]", "[192.0.2.1]"], "[192.0.2.1]"),
         (["[IPv6:2001:db8::1]", "[ipv6:2001:DB8:0::1]", "[2001:db8::1]"], "[2001:db8::1]"),
         (["[Tag:thing]"], "[tag:thing]"),
         ([".", ""], ""),

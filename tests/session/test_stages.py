@@ -5,6 +5,7 @@ Rules for senders, recipients and names, decided at the command that makes the f
 from datetime import date
 from typing import Any
 
+import pytest
 from attrs import evolve
 
 from tests.policy.samples import TLS12_CBC
@@ -374,3 +375,52 @@ class TestRecipientsWithoutDomain:
         )
         stage.client(b"RCPT TO:<dr>\r\n")
         assert stage.backends[-1].endswith(b"RCPT TO:<dr>\r\n")
+
+
+AMBIGUOUS = [
+    "a@[3221225985]",
+    "a@[192.000.002.001]",
+    "a@[0xC0.0.2.1]",
+    "a@[IPv6:thing]",
+    "a@[tag:192.0.2.1]",
+    "a@clinic\u200d.example",
+    "a@" + "\xad" * 256 + "clinic.example",
+    "a@\U0001f600.example",
+    "a@clinic..example",
+    "a@.clinic.example",
+    "a@.",
+]
+
+
+class TestAmbiguousDomains:
+    """
+    Gate and backend must read the same domain, or a rule is evaded by spelling: literals in octal and hexadecimal, what is
+    no name in any script, empty labels.
+    """
+
+    @pytest.mark.parametrize("mailbox", AMBIGUOUS, ids=ascii)
+    def test_no_recipient(self, mailbox: str) -> None:
+        """Where recipients matter."""
+        rule = Rule(STRONG, recipients=["clinic.example", "[192.0.2.1]"])
+        stage = play_once(ruled(rule), OFFERED_EHLO).client(f"RCPT TO:<{mailbox}>\r\n".encode())
+        assert stage.replies[-1].raw.startswith(b"501 5.5.4 ")
+
+    @pytest.mark.parametrize("mailbox", [*AMBIGUOUS, "teller", "postmaster"], ids=ascii)
+    def test_no_sender(self, mailbox: str) -> None:
+        """Where senders matter; and nobody sends without a domain but the null sender."""
+        rule = Rule(STRONG, senders=["clinic.example", "[192.0.2.1]"])
+        stage = play_once(ruled(rule), OFFERED_EHLO).client(f"MAIL FROM:<{mailbox}>\r\n".encode())
+        assert stage.replies[-1].raw.startswith(b"501 5.5.4 ")
+
+    @pytest.mark.parametrize("mailbox", ["", "a@[192.0.2.1]", "a@[IPv6:2001:db8::1]", "a@ß.example", "a@x_y.example."])
+    def test_the_others_pass(self, mailbox: str) -> None:
+        """What is read alike goes on."""
+        rule = Rule(STRONG, senders=["clinic.example"])
+        stage = play_once(ruled(rule), OFFERED_EHLO).client(f"MAIL FROM:<{mailbox}>\r\n".encode())
+        assert stage.backends[-1].endswith(f"MAIL FROM:<{mailbox}>\r\n".encode())
+
+    def test_where_no_rule_looks_they_are_the_backends_to_judge(self) -> None:
+        """Transparent: without a rule they go on as they came."""
+        for mailbox in AMBIGUOUS:
+            stage = play_once(terms("offered"), OFFERED_EHLO).client(f"MAIL FROM:<{mailbox}>\r\n".encode())
+            assert stage.backends[-1].endswith(f"MAIL FROM:<{mailbox}>\r\n".encode())

@@ -42,6 +42,16 @@ class Mailbox:
         return cls(_local(text[:at]), canonical(text[at + 1 :]))
 
     @property
+    def unambiguous(self) -> bool:
+        """
+        Whether every server reads the same domain in it.
+
+        One without a domain gets one of the server's own; `[3221225985]` and `[192.0.2.010]` are addresses to some;
+        what is no name in any script may become one where other tables are in use; and an empty label may be dropped.
+        """
+        return self.domain is not None and is_name(self.domain)
+
+    @property
     def key(self) -> str:
         """
         What patterns of domain names are matched with.

@@ -16,7 +16,7 @@ A pattern is one of:
 import re
 from collections.abc import Iterable
 from contextlib import suppress
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 
 import idna
 from attrs import frozen
@@ -77,9 +77,11 @@ def _a_label(label: str) -> str:
 def _canonical_literal(name: str) -> str:
     name = name.lower()
     try:
-        return f"[{ip_address(name[1:].removesuffix(']').removeprefix(_LITERAL_TAG))}]"
+        address = ip_address(name[1:].removesuffix("]").removeprefix(_LITERAL_TAG))
     except ValueError:
         return name
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return f"[{mapped or address}]"
 
 
 @frozen

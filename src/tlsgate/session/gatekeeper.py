@@ -11,6 +11,7 @@ from attrs import define, evolve, field
 
 from tlsgate.policy.facts import Circumstances, TlsFacts
 from tlsgate.policy.level import Tls
+from tlsgate.policy.mailbox import POSTMASTER, Mailbox
 from tlsgate.policy.rules import Decision, Outcome, Rulebook
 from tlsgate.session.actions import Record
 from tlsgate.smtp import reply
@@ -132,7 +133,7 @@ class Gatekeeper:
         """
         if not self._uses_sender:
             return None
-        if mailbox is None:
+        if mailbox is None or (mailbox and not Mailbox.parse(mailbox).unambiguous):
             self.circumstances = evolve(self.circumstances, sender=None, recipient=None)
             return reply.PATH_INVALID
         self.circumstances = evolve(self.circumstances, sender=mailbox, recipient=None)
@@ -150,9 +151,8 @@ class Gatekeeper:
         """
         if not self._uses_recipient:
             return None
-        # Servers put a name without a domain into one of their own; only the postmaster may go without (RFC 5321
-        # section 4.1.1.3).
-        if mailbox is None or ("@" not in mailbox and mailbox.lower() != "postmaster"):
+        # Only the postmaster may go without a domain (RFC 5321 section 4.1.1.3).
+        if mailbox is None or (mailbox.lower() != POSTMASTER and not Mailbox.parse(mailbox).unambiguous):
             return reply.PATH_INVALID
         circumstances = evolve(self.circumstances, recipient=mailbox)
         return self._stage("recipient", self._rulebook.recipient(circumstances, self.tls))
