@@ -14,6 +14,7 @@ import pytest
 from attrs import frozen
 
 from tests import regenerate_docs
+from tlsgate.operator.main import main
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -177,6 +178,10 @@ class TestDocuments:
     def test_sources_that_are_named_are_there(self, path: Path) -> None:
         """Files are renamed and split."""
         assert [name for name in SOURCE.findall(path.read_text("utf-8")) if not list(ROOT.glob(name))] == []
+
+    def test_commands_that_are_named_are_there(self, path: Path) -> None:
+        """What a reader is told to run can be run."""
+        assert set(re.findall(r"`tlsgate ([a-z]+)", path.read_text("utf-8"))) <= main.commands.keys()
 
     def test_examples_are_toml(self, path: Path) -> None:
         """What is shown as TOML can be read as such."""
