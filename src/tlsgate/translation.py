@@ -70,9 +70,11 @@ def _own_level(listener: Listener, known: Mapping[str, Level]) -> Level:
 def tls_terms(config: Config, law: Rulebook, listener: Listener) -> TlsTerms:
     """
     Return what the handshakes at a listener are run under. A client certificate is asked for only where some level
-    looks at it (RFC 8314 section 4.2).
+    looks at it (RFC 8314 section 4.2), and sessions are resumed only where no rule looks at the SNI: in TLS 1.2 OpenSSL
+    resumes one under any name, and tells of the first (RFC 6066 section 3).
     """
     table = config.tls
+    by_sni = any(rule.sni for rule in config.rules if not rule.listeners or listener.name in rule.listeners)
     return TlsTerms(
         tuple(CertificateFiles(entry.chain, entry.key, entry.ocsp) for entry in table.certificates),
         floor=table.floor,
@@ -82,7 +84,7 @@ def tls_terms(config: Config, law: Rulebook, listener: Listener) -> TlsTerms:
         request_client_certificate=law.requests_certificate(listener.name),
         alpn=table.alpn,
         unknown_sni=table.unknown_sni,
-        resumption=table.resumption,
+        resumption=table.resumption and not by_sni,
         hostname=config.hostname,
     )
 
