@@ -28,7 +28,7 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 
 def private_key(kind: str = "ec", number: int = 0) -> CertificateIssuerPrivateKeyTypes:
     """
-    Return the test run's key of that *kind* ("ec", "p384", "rsa", "rsa1024", "ed25519"); *number* tells several apart.
+    Return the test run's key of that *kind* ("ec", "p192", "p384", "rsa", "rsa1024", "ed25519"); *number* tells several apart.
     """
     return _private_key(kind, number)
 
@@ -38,6 +38,8 @@ def _private_key(kind: str, _number: int) -> CertificateIssuerPrivateKeyTypes:
     match kind:
         case "ec":
             return ec.generate_private_key(ec.SECP256R1())
+        case "p192":
+            return ec.generate_private_key(ec.SECP192R1())
         case "p384":
             return ec.generate_private_key(ec.SECP384R1())
         case "rsa":

@@ -249,6 +249,13 @@ class TestFaultsOfContent:
             "mx.pem: certificate 1 (CN=mx.example.org) is RSA with 1024 bits; at least 2048 are needed (RFC 9325)",
         )
 
+    def test_weak_curve_9325_05(self, tmp_path: Path) -> None:
+        weak = ROOT.issue("mx.example.org", kind="p192")
+        assert problems(tmp_path, weak.chain_pem, weak.key_pem) == (
+            "mx.key: the key is on a curve of 192 bits; at least 224 are needed (RFC 9325)",
+            "mx.pem: certificate 1 (CN=mx.example.org) is on a curve of 192 bits; at least 224 are needed (RFC 9325)",
+        )
+
     def test_sha1_9325_05(self, tmp_path: Path) -> None:
         root = Authority.root(kind="rsa")
         assert isinstance(root.key, rsa.RSAPrivateKey)

@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from tests.support.certificates import (
     DAY,
@@ -27,10 +27,11 @@ from tests.support.certificates import (
 from tests.support.handshake import client_connection, client_context, handshake
 from tlsgate.policy.facts import CertificateFacts, TlsFacts
 from tlsgate.tls.certificates import CertificateError
-from tlsgate.tls.connection import GateConnection
+from tlsgate.tls.connection import GateConnection, noting_faults
 from tlsgate.tls.context import TlsTerms
 from tlsgate.tls.identity import Identity
 from tlsgate.tls.peer import facts_of
+from tlsgate.tls.trust import CHAIN_DEPTH_MAX
 
 ROOT = Authority.root("Partner root", number=110)
 INTERMEDIATE = ROOT.subordinate("Partner intermediate", number=111)
@@ -144,13 +145,24 @@ class TestAsking:
         assert gate.certificate(leaf, version).fault == ""
 
     @pytest.mark.parametrize("floor", ["usual", "lowered"])
-    def test_weak_key_of_an_authority_9325_05(self, gate: Gate, version: int, floor: str) -> None:
+    @pytest.mark.parametrize("kind", ["rsa1024", "p192"])
+    def test_weak_key_of_an_authority_9325_05(self, gate: Gate, version: int, kind: str, floor: str) -> None:
         """
         9325-05: a key that can be factored issues certificates for everybody.
         """
-        weak = ROOT.subordinate("Weak intermediate", kind="rsa1024")
+        weak = ROOT.subordinate("Weak intermediate", kind=kind)
         gate.reload(legacy=floor == "lowered")
         assert gate.certificate(weak.issue("mail.partner.example"), version).fault == "CA certificate key too weak"
+
+    def test_chain_without_end(self, gate: Gate, version: int) -> None:
+        """
+        What no authority makes is not followed.
+        """
+        authority = ROOT
+        for number in range(CHAIN_DEPTH_MAX + 1):
+            authority = authority.subordinate(f"Intermediate {number}", number=120 + number)
+            fault = gate.certificate(authority.issue("mail.partner.example"), version).fault
+            assert fault == ("" if number < CHAIN_DEPTH_MAX else "certificate chain too long")
 
     def test_facts(self, gate: Gate, version: int) -> None:
         facts = gate.certificate(CLIENT, version)
@@ -264,6 +276,16 @@ class TestRevocation:
         self.with_lists(gate, INTERMEDIATE.crl(CLIENT.certificate))
         assert gate.certificate(CLIENT).fault == "certificate revoked"
 
+    def test_a_client_trusted_by_itself_needs_a_list_all_the_same(self, gate: Gate) -> None:
+        """
+        What stands beside the authorities may be issued by one of them, and then it may be revoked.
+        """
+        gate.ca.write_bytes(pem(CLIENT.certificate))
+        gate.reload()
+        assert gate.certificate(CLIENT).fault == ""
+        self.with_lists(gate, ROOT.crl())
+        assert gate.certificate(CLIENT).fault == "unable to get certificate CRL"
+
     def test_authority_without_list_is_a_warning(self, gate: Gate) -> None:
         gate.ca.write_bytes(pem(ROOT.certificate, STRANGER.certificate))
         (warning,) = self.with_lists(gate, ROOT.crl())
@@ -286,6 +308,17 @@ class TestRevocation:
         assert gate.certificate(ROOT.issue("c")).fault == "CRL signature failure"
 
 
+def test_a_chain_that_was_not_followed_to_the_client_is_not_verified(gate: Gate) -> None:
+    """
+    OpenSSL may give up on the way down, and no fault is noted then.
+    """
+    connection = gate.identity.connection()
+    note = noting_faults()
+    for depth, verified in ((1, False), (0, True)):
+        assert note(connection, crypto.X509.from_cryptography(CLIENT.certificate), 0, depth, 1)
+        assert (connection.verified, connection.fault) == (verified, "")
+
+
 @pytest.mark.parametrize("version", [V12, V13])
 class TestResumption:
     """
@@ -298,6 +331,8 @@ class TestResumption:
         context = client_context(certificate=certificate, maximum=version)
         clients = client_connection(context=context), client_connection(context=context)
         facts: list[TlsFacts] = []
+        # They live on: a connection that is dropped without a word takes its session with it.
+        servers = []
         for client in clients:
             if facts:
                 session = clients[0].get_session()
@@ -305,9 +340,9 @@ class TestResumption:
                 client.set_session(session)
                 if callable(between):
                     between()
-            server = gate.identity.connection()
-            assert handshake(server, client).established
-            facts.append(facts_of(server))
+            servers.append(gate.identity.connection())
+            assert handshake(servers[-1], client).established
+            facts.append(facts_of(servers[-1]))
         return facts[0], facts[1]
 
     @pytest.mark.parametrize("shape", CLIENTS)

@@ -133,6 +133,9 @@ class TestNames:
         names = [f"{number}.example" for number in range(4000)]
         facts = shown(identity, ROOT.issue(*names, common_name="many"))
         assert facts.dns_names == tuple(names[:1000])
+        addresses = [f"10.0.{number // 256}.{number % 256}" for number in range(1200)]
+        facts = shown(identity, ROOT.issue(*addresses, common_name="many"))
+        assert facts.ip_addresses == tuple(addresses[:1000])
 
 
 class TestSubjects:

@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve
 from OpenSSL import SSL
 
-from tests.support.certificates import NOW, Authority, pem
+from tests.support.certificates import NOW, Authority, key_pem, pem
 from tests.support.handshake import READ_OCTETS, reason_of
 from tlsgate.policy.facts import TlsFacts
 from tlsgate.tls.context import TlsTerms
@@ -117,3 +117,35 @@ class TestModernClients:
         assert facts.group in ("X25519MLKEM768", "x25519")
         assert "Verify return code: 0 (ok)" in printed
         assert "ALPN protocol: smtp" in printed
+
+
+class TestClientCertificates:
+    def run(self, folder: Path, *arguments: str) -> None:
+        subprocess.run([str(OPENSSL), *arguments], cwd=folder, check=True, capture_output=True, timeout=TIMEOUT_SECONDS)
+
+    def test_key_on_a_curve_that_nobody_reads_any_more_9325_05(self, terms: TlsTerms, tmp_path: Path) -> None:
+        """
+        9325-05: OpenSSL follows a chain by keys of 112 bits where the floor is lowered, and we cannot even read them.
+        """
+        (tmp_path / "root.pem").write_bytes(pem(ROOT.certificate))
+        (tmp_path / "root.key").write_bytes(key_pem(ROOT.key))
+        (tmp_path / "authority.ext").write_text("basicConstraints=critical,CA:TRUE")
+        (tmp_path / "client.ext").write_text("subjectAltName=DNS:mail.partner.example")
+        for name, curve, issuer in (("authority", "secp112r1", "root"), ("client", "prime256v1", "authority")):
+            self.run(tmp_path, "ecparam", "-name", curve, "-genkey", "-noout", "-out", f"{name}.key")
+            self.run(tmp_path, "req", "-new", "-key", f"{name}.key", "-subj", f"/CN={name}", "-out", f"{name}.csr")
+            self.run(
+                tmp_path, "x509", "-req", "-in", f"{name}.csr", "-CA", f"{issuer}.pem", "-CAkey", f"{issuer}.key",
+                "-extfile", f"{name}.ext", "-days", "9", "-set_serial", "7", "-out", f"{name}.pem",
+            )  # fmt: skip
+        asking = evolve(terms, request_client_certificate=True, client_ca=tmp_path / "root.pem")
+        shown = [str(tmp_path / name) for name in ("client.pem", "client.key", "authority.pem")]
+        for legacy, fault in ((False, "CA certificate key too weak"), (True, "certificate cannot be read")):
+            identity = Identity.load(evolve(asking, legacy=legacy), NOW)
+            facts, error, _ = visited(
+                identity, "-cert", shown[0], "-key", shown[1], "-cert_chain", shown[2], "-cipher", "DEFAULT:@SECLEVEL=0",
+            )  # fmt: skip
+            assert error == ""
+            assert facts.certificate is not None
+            assert facts.certificate.dns_names == ("mail.partner.example",)
+            assert facts.certificate.fault == fault
