@@ -463,6 +463,20 @@ class TestConfiguration:
         assert scene.gate.reload(good)["event"] == "reloaded"
         assert scene.serial() == first.certificate.serial_number
 
+    def test_files_are_watched_on_behind_a_broken_configuration(
+        self, begin: Callable[..., Scene], authority: Authority, tmp_path: Path
+    ) -> None:
+        """
+        G13: what HUP refused is no reason to let a certificate expire.
+        """
+        issue(authority).write(tmp_path)
+        scene = begin(reload_seconds=1)
+        assert scene.gate.reload("[[listener")["event"] == "reload-refused"
+        for _ in range(2):
+            renewed = issue(authority)
+            renewed.write(tmp_path)
+            serves(scene, renewed)
+
     @staticmethod
     def _problems(told: Entry) -> set[str]:
         return {problem.partition(":")[0] for problem in told["problems"]}
