@@ -196,3 +196,16 @@ class TestTls:
             assert client.closed
             assert all(backend.end.closed for backend in w.backends)
             assert len(w.records("session")) == 1
+
+    @pytest.mark.parametrize("where", ["nowhere", "listener", "level"])
+    def test_auth_in_plaintext_is_the_operators_to_allow_4954_04(self, where: str) -> None:
+        """4954-04: for a listener, or for a level."""
+        level = '[[level]]\nname = "own"\ntls = "offered"\n' + "plaintext_auth = true\n" * (where == "level")
+        with world("own", levels=level) as w:
+            if where == "listener":
+                w.config = w.config.replace('name = "mx"\n', 'name = "mx"\nplaintext_auth = true\n')
+            w.service.reload()
+            w.settle()
+            client = w.connect().send(b"EHLO client.example\r\nAUTH PLAIN AGEAYg==\r\n")
+            assert client.codes()[-1] == (538 if where == "nowhere" else 250)
+            assert (b"AUTH PLAIN AGEAYg==" in w.backend.heard) is (where != "nowhere")
