@@ -73,6 +73,7 @@ class GateService(MultiService):
         # By endpoint: all else about a listener may change while its port stays open.
         self._listening: dict[str, tuple[Frontend, Port]] = {}
         self._past: list[Frontend] = []  # no more listened at, but their sessions may go on
+        self._closing: set[Deferred[object]] = set()  # ports that are not free yet
         for listener in config.listeners:
             self._listen(listener)
         if config.observe.metrics is not None:
@@ -190,15 +191,19 @@ class GateService(MultiService):
             prober.start()
         self._watch_files_from_now_on()
         wanted = {listener.endpoint: listener for listener in assembly.config.listeners}
-        closed = []
         for endpoint in self._listening.keys() - wanted.keys():
             frontend, port = self._listening.pop(endpoint)
             self._past.append(frontend)
-            closed.append(maybeDeferred(port.disownServiceParent))
+            self._close(port)
         for endpoint, (frontend, _) in self._listening.items():
             assembly.renew(frontend, wanted[endpoint])
         # The same port may be asked for in other words: it is free once the old one is closed.
-        DeferredList(closed).addCallback(lambda _: self._listen_anew(assembly, wanted))
+        DeferredList(tuple(self._closing)).addCallback(lambda _: self._listen_anew(assembly, wanted))
+
+    def _close(self, port: IService) -> None:
+        closing: Deferred[object] = maybeDeferred(port.disownServiceParent)
+        self._closing.add(closing)
+        closing.addCallback(lambda _: self._closing.discard(closing))
 
     def _listen_anew(self, assembly: Assembly, wanted: Mapping[str, Listener]) -> None:
         if assembly is not self._assembly:

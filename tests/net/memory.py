@@ -12,7 +12,8 @@ from twisted.internet import main
 from twisted.internet._newtls import ClientMixin, ConnectionMixin, ServerMixin
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.error import ConnectionAborted, ConnectionLost
+from twisted.internet.error import CannotListenError, ConnectionAborted, ConnectionLost
+from twisted.internet.task import deferLater
 from twisted.internet.tcp import _AbortingMixin
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -122,7 +123,19 @@ class Network(MemoryReactorClock):  # type: ignore[misc]
         self.wires: list[_Wire] = []
         self.answers: dict[int, str] = {}  # "accept", "refuse"; anything else: no answer at all
         self.dialled: list[tuple[int, End]] = []
+        self.bound: set[int] = set()
         self._asked = 0
+
+    def listenTCP(self, port: int, factory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """
+        Listen; as with a real socket, the port is free again in the turn after it was closed.
+        """
+        if port in self.bound:
+            raise CannotListenError(interface, port, OSError("Address already in use"))
+        self.bound.add(port)
+        listening = super().listenTCP(port, factory, backlog, interface)
+        listening.stopListening = lambda: deferLater(self, 0, self.bound.discard, port)
+        return listening
 
     def accept(self, factory: Any, peer: IPv4Address | IPv6Address) -> End:
         """

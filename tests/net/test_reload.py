@@ -87,3 +87,17 @@ def test_who_a_balancer_is_about_to_name_is_awaited_where_it_connected(tls: str)
         assert waiting.send(HELLO).codes()[-1] == 250
         verdict = json.loads(w.records("verdict")[0])
         assert (verdict["listener"], verdict["client"]) == ("mx", "198.51.100.7")
+
+
+def test_twice_in_a_row_a_port_asked_for_in_other_words_stays_open() -> None:
+    """
+    The second HUP comes while the port that the first one closes is not free yet: certbot's and logrotate's, say.
+    """
+    with world() as w:
+        w.config = w.config.replace('"tcp:25"', '"tcp:25:interface=127.0.0.1"')
+        w.service.reload()
+        w.service.reload()
+        w.settle()
+        assert w.records("listening-failed") == []
+        assert w.network.bound == {25}
+        assert len(w.records("listening")) == 2
