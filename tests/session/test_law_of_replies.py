@@ -300,11 +300,11 @@ class TestChunksRefused:
             client  < 503 5.5.1 BDAT failed; RSET is needed
             client  < 503 5.5.1 BDAT failed; RSET is needed
             backend < RSET
+            backend > 250 reset
+            client  < 250 reset
             backend < BDAT 4 LAST
             backend < ab
-            backend > 250 reset
             backend > 503 MAIL first
-            client  < 250 reset
             client  < 503 MAIL first
             """,
             after=MODERN + TRANSACTION,

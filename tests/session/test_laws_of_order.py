@@ -184,18 +184,18 @@ class TestOneReplyPerCommandInOrder:
             """
             client  > one
             client  > .
-            client  > RSET
             client  > NOOP
+            client  > RSET
             backend < one
             backend < .
-            backend < RSET
             backend < NOOP
+            backend < RSET
             backend > 250 queued
             client  < 250 queued
-            backend > 250 reset
             backend > 250 noop
-            client  < 250 reset
+            backend > 250 reset
             client  < 250 noop
+            client  < 250 reset
             """,
             after=MODERN + DATA,
         )

@@ -136,9 +136,9 @@ class TestSenders:
             client  > MAIL FROM:<a@example.org>
             client  < 530 5.7.0 Must issue a STARTTLS command first
             backend < RSET
-            backend < MAIL FROM:<a@example.org>
             backend > 250 reset
             client  < 250 reset
+            backend < MAIL FROM:<a@example.org>
             backend > 250 sender
             client  < 250 sender
             """,

@@ -150,7 +150,10 @@ def test_after_a_reset() -> None:
         traced(),
         rf"""
         client >> RSET\r\nBDAT 1 LAST\r\nb
-        backend << RSET\r\nBDAT {len(LINE) + 1} LAST\r\n{WRITTEN}b
+        backend < RSET
+        backend > 250 reset
+        client  < 250 reset
+        backend << BDAT {len(LINE) + 1} LAST\r\n{WRITTEN}b
         """,
         after=MODERN
         + TRANSACTION

@@ -139,7 +139,7 @@ class Answers(State):
 
     def _forget_transaction(self) -> None:
         self._abandon_transaction()
-        self._reset_needed = False
+        self._reset_needed = self._traced = False
 
     def _phase_after(self, what: What, reply: BackendReply) -> None:
         """

@@ -257,8 +257,6 @@ class Commands(Inflow):
 
     def _forward(self, command: Command) -> None:
         entry = verb(command.verb)
-        if entry.what in {What.RESETTING, What.HELO, What.EHLO}:
-            self._reset_needed = self._traced = False
         if command.verb in _GREETINGS:
             self._esmtp = command.verb == b"EHLO"
         self._send(command.line, Awaited(entry.what, command.argument), ends_group=entry.ends_group)

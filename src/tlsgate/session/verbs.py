@@ -55,7 +55,7 @@ VERBS = {
     b"RCPT": Verb(What.RCPT),
     b"DATA": Verb(What.DATA, ends_group=True),
     b"BDAT": Verb(What.CHUNK),
-    b"RSET": Verb(What.RESETTING),
+    b"RSET": Verb(What.RESETTING, ends_group=True),
     b"NOOP": Verb(),
     b"HELP": Verb(),
     b"VRFY": Verb(),
