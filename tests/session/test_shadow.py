@@ -6,9 +6,76 @@ chunks are withheld for it, and the journal tells of it.
 import pytest
 
 from tests.policy.samples import NOW
-from tests.session.preludes import MODERN, TRANSACTION
+from tests.session.preludes import MODERN, OFFERED_EHLO, TRANSACTION
 from tests.support.dialogue import play, play_once
 from tests.support.stage import terms
+from tlsgate.policy.level import BUILT_IN
+from tlsgate.policy.rules import ANY_LISTENER, Rule, Rulebook
+from tlsgate.session.state import Terms
+
+REQUIRED, OFFERED_LEVEL = BUILT_IN["required"], BUILT_IN["offered"]
+
+
+def ruled(*rules: Rule) -> Terms:
+    """
+    Return the terms of a session under *rules* where TLS is offered.
+    """
+    return terms(rulebook=Rulebook(rules, {ANY_LISTENER: OFFERED_LEVEL}))
+
+
+class TestTheLastChunkRefused:
+    """
+    After a BDAT that failed the state of the backend is indeterminate (RFC 3030 section 2): Exim keeps the transaction of
+    a last chunk that had no recipient.
+    """
+
+    def test_the_sender_may_still_stand(self) -> None:
+        """3030-06: rules look at the sender of before for as long as the backend has taken no other."""
+        play(
+            ruled(Rule(REQUIRED, senders=["partner.example"], recipients=["clinic.example"])),
+            r"""
+            client  > MAIL FROM:<a@partner.example>
+            client  > BDAT 0 LAST
+            client  > MAIL FROM:<b@example.org>
+            client  > RCPT TO:<c@clinic.example>
+            client  > RCPT TO:<d@example.org>
+            backend < MAIL FROM:<a@partner.example>
+            backend < BDAT 0 LAST
+            backend > 250 partner
+            backend > 503 no recipients
+            client  < 250 partner
+            client  < 503 no recipients
+            backend < MAIL FROM:<b@example.org>
+            backend > 503 sender already given
+            client  < 503 sender already given
+            client  < 530 5.7.0 Must issue a STARTTLS command first
+            backend < RCPT TO:<d@example.org>
+            backend > 250 recipient
+            client  < 250 recipient
+            """,
+            after=OFFERED_EHLO,
+        )
+
+    def test_it_is_told_once(self) -> None:
+        """One message that was refused is one transaction in the journal, whatever ends the session."""
+        stage = play_once(terms(), MODERN + TRANSACTION).client(b"BDAT 1 LAST\r\na").backend(b"550 no\r\n")
+        stage.client(b"BDAT 0 LAST\r\n").backend(b"503 no\r\n").client_lost()
+        assert [record.fields["outcome"] for record in stage.records if record.event == "transaction"] == ["refused"]
+        assert stage.session.transactions == 1
+
+    def test_a_transaction_that_goes_on(self) -> None:
+        """What the backend delivers in it after all is told, too."""
+        stage = play_once(terms(), MODERN + "client > MAIL FROM:<a@example.org>\nbackend < MAIL FROM:<a@example.org>\n")
+        stage.backend(b"250 ok\r\n").client(b"BDAT 0 LAST\r\n").backend(b"503 no recipients\r\n")
+        stage.client(b"RCPT TO:<b@example.org>\r\n").backend(b"250 ok\r\n")
+        stage.client(b"BDAT 1 LAST\r\na").backend(b"250 queued\r\n")
+        told = [record.fields for record in stage.records if record.event == "transaction"]
+        assert [(fields["outcome"], fields["recipients"]) for fields in told] == [("refused", 0), ("delivered", 1)]
+
+    def test_a_drain(self) -> None:
+        """It does not keep a session from ending: no message is under way."""
+        stage = play_once(terms(), MODERN + TRANSACTION).client(b"BDAT 1 LAST\r\na").backend(b"550 no\r\n").drain()
+        assert stage.closed
 
 
 class TestAResetThatIsRefused:

@@ -4,6 +4,8 @@ The trace line before a message: once, in front of everything, for DATA and for 
 
 from datetime import UTC, datetime
 
+import pytest
+
 from tests.session.preludes import DATA, MODERN, TRANSACTION
 from tests.support.dialogue import play, play_once
 from tests.support.stage import SESSION_ID, terms
@@ -164,6 +166,15 @@ def test_after_a_reset() -> None:
         client  < 250 one
         """,
     )
+
+
+@pytest.mark.parametrize("answer", [b"250 queued\r\n", b"550 no\r\n"])
+def test_each_message_in_chunks_has_one(answer: bytes) -> None:
+    """The second message of a session has one of its own in chunks, too, whatever became of the first."""
+    stage = play_once(traced(), MODERN + TRANSACTION).client(b"BDAT 1\r\naBDAT 1 LAST\r\nb")
+    stage.backend(b"250 one\r\n", answer).client(b"MAIL FROM:<a@example.org>\r\n").backend(b"250 ok\r\n")
+    stage.client(b"BDAT 1\r\na")
+    assert stage.backends[-1].endswith(b"BDAT %d\r\n%ba" % (len(LINE) + 1, LINE))
 
 
 def test_none() -> None:

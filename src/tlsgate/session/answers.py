@@ -115,10 +115,13 @@ class Answers(State):
             self._on_mail(head, reply)
         elif what is What.RCPT:
             if transaction is not None:
+                transaction.open = transaction.open or reply.positive
                 transaction.recipients += reply.positive
                 transaction.recipients_refused += not reply.positive
         elif what in {What.END_OF_DATA, What.LAST_CHUNK}:
             self._complete_transaction("delivered" if reply.positive else "refused", reply)
+            if what is What.LAST_CHUNK and transaction is not None and not reply.positive:
+                self._transaction = Transaction(transaction.sender, open=False)
         elif what is What.RESETTING and reply.positive:
             self._forget_transaction()
         elif what is What.HELO and reply.positive:
@@ -128,7 +131,7 @@ class Answers(State):
 
     def _on_mail(self, head: Awaited, reply: BackendReply) -> None:
         if reply.positive:
-            self._transaction = Transaction(head.argument.decode("utf-8", "backslashreplace"), open=True)
+            self._transaction = Transaction(head.argument.decode("utf-8", "backslashreplace"))
         elif self._transaction is not None:
             # A nested MAIL was refused: the transaction, and with it its sender, is the one before.
             self._gate.sender_is(self._transaction.sender)

@@ -252,6 +252,7 @@ class Commands(Inflow):
         if trace_line:
             # It becomes a part of the first chunk, whose size grows.
             line = b"BDAT %d%b\r\n" % (len(trace_line) + octets, b" LAST" if last else b"") + trace_line
+        self._traced = self._traced and not last
         self._talk.forward(line, Awaited(What.LAST_CHUNK if last else What.CHUNK))
         self._begin_chunk(octets)
 

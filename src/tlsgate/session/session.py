@@ -261,7 +261,8 @@ class Session(Commands):
 
     def _idle(self) -> bool:
         resting = self.phase in {Phase.COMMANDS, Phase.REFUSING} and self.leg is not Leg.DIALLING
-        return resting and not len(self._talk.expectations) and self._transaction is None
+        under_way = self._transaction is not None and self._transaction.open
+        return resting and not len(self._talk.expectations) and not under_way
 
     def _press(self) -> None:
         """

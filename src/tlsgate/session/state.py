@@ -173,7 +173,7 @@ class State:
         """
         Close the mail transaction after its message; *outcome* is "delivered" only if the backend said so.
         """
-        if self._transaction is not None:
+        if self._transaction is not None and self._transaction.open:
             self._talk.record(self._transaction.record(outcome, reply))
             self.transactions += 1
             self.delivered += outcome == "delivered"

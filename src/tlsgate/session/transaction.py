@@ -12,10 +12,13 @@ from tlsgate.smtp.reply import BackendReply
 class Transaction:
     """
     One mail transaction as the backend's replies describe it.
+
+    *open* is false once its last chunk was refused: the journal has been told, but it may stand all the same (RFC 3030
+    section 2: indeterminate until RSET), as it does in Exim if there was no recipient.
     """
 
     sender: str
-    open: bool = False
+    open: bool = True
     recipients: int = 0
     recipients_refused: int = 0
     octets: int = 0
