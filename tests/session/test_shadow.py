@@ -5,7 +5,7 @@ chunks are withheld for it, and the journal tells of it.
 
 import pytest
 
-from tests.policy.samples import NOW
+from tests.policy.samples import NOW, TLS13
 from tests.session.preludes import MODERN, OFFERED_EHLO, TRANSACTION
 from tests.support.dialogue import play, play_once
 from tests.support.stage import terms
@@ -13,7 +13,7 @@ from tlsgate.policy.level import BUILT_IN
 from tlsgate.policy.rules import ANY_LISTENER, Rule, Rulebook
 from tlsgate.session.state import Terms
 
-REQUIRED, OFFERED_LEVEL = BUILT_IN["required"], BUILT_IN["offered"]
+REQUIRED, VERIFIED, OFFERED_LEVEL = BUILT_IN["required"], BUILT_IN["verified"], BUILT_IN["offered"]
 
 
 def ruled(*rules: Rule) -> Terms:
@@ -122,3 +122,24 @@ class TestAResetThatIsRefused:
         stage.client(b"BDAT 1\r\na").backend(b"250 ok\r\n")
         stage.client(command.encode() + b"\r\n").backend(b"501 no\r\n").client(b"BDAT 1 LAST\r\nb")
         assert stage.backends[-1].endswith(b"BDAT 1 LAST\r\nb")
+
+
+class TestABackendThatIsLeft:
+    """
+    A name in EHLO that brings another level takes the backend away, and the transaction with it.
+    """
+
+    def test_tls_is_demanded_now(self) -> None:
+        """The transaction is told of at once, and no drain waits for it."""
+        stage = play_once(ruled(Rule(REQUIRED, helos=["partner.example"])), OFFERED_EHLO + TRANSACTION)
+        stage.client(b"EHLO partner.example\r\n")
+        assert [record.fields.get("outcome") for record in stage.records] == ["abandoned"]
+        assert stage.drain().closed
+
+    def test_the_level_is_not_met_any_more(self) -> None:
+        """The same inside TLS, where everything is refused from then on."""
+        stage = play_once(ruled(Rule(VERIFIED, helos=["partner.example"])), OFFERED_EHLO)
+        stage.client(b"STARTTLS\r\n").handshake(TLS13).backend(b"220 backend.example.org\r\n")
+        stage.client(b"MAIL FROM:<a@example.org>\r\n").backend(b"250 ok\r\n").client(b"EHLO partner.example\r\n")
+        assert "abandoned" in [record.fields.get("outcome") for record in stage.records]
+        assert stage.drain().closed

@@ -83,6 +83,7 @@ class Commands(Inflow):
             self._refuse(command)
             return False
         if self._gate.demands_tls:
+            self._abandon_transaction()
             self._hang_up()
         elif self.leg is Leg.NONE:
             self._dial()

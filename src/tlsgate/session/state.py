@@ -121,6 +121,7 @@ class State:
         """
         Answer every command but QUIT with *refusal* from now on.
         """
+        self._abandon_transaction()
         self._hang_up()
         self._refusal = refusal
         self.phase = Phase.REFUSING
