@@ -2,6 +2,7 @@
 The trace line before a message: once, in front of everything, for DATA and for BDAT.
 """
 
+import re
 from datetime import UTC, datetime
 
 import pytest
@@ -10,6 +11,7 @@ from tests.session.preludes import DATA, MODERN, TRANSACTION
 from tests.support.dialogue import play, play_once
 from tests.support.stage import SESSION_ID, terms
 from tlsgate.session.state import Terms
+from tlsgate.smtp.command import CHUNK_OCTETS_MAX
 from tlsgate.smtp.message import BareNewlines
 
 NOW = datetime(2027, 1, 1, tzinfo=UTC)
@@ -129,6 +131,13 @@ def test_chunks() -> None:
         """,
         after=MODERN + TRANSACTION,
     )
+
+
+def test_the_largest_chunk() -> None:
+    """3030-07: with the line in it, it is still one that every backend counts alike: in 32 bits, the sign among them."""
+    stage = play_once(traced(), MODERN + TRANSACTION).client(b"BDAT %d LAST\r\na" % CHUNK_OCTETS_MAX)
+    (size,) = re.findall(rb"BDAT (\d+) LAST\r\n", stage.backends[-1])
+    assert CHUNK_OCTETS_MAX < int(size) < 2**31
 
 
 def test_a_message_in_one_chunk() -> None:

@@ -198,7 +198,7 @@ class TestChunk:
             (b"86 last", (86, True)),
             (b"86   LaSt  ", (86, True)),
             (b"86 ", (86, False)),
-            (b"2147483647", (2_147_483_647, False)),
+            (b"2000000000", (2_000_000_000, False)),
         ],
     )
     def test_a_size(self, argument: bytes, expected: tuple[int, bool]) -> None:
@@ -207,7 +207,7 @@ class TestChunk:
 
     @pytest.mark.parametrize(
         "argument",
-        b"|-1|+1|1_0|0x10|1e3|LAST|1LAST|1 LAST LAST|1 FIRST|1 2|007|00|2147483648|4294967301|1111111111111111111|\xd9\xa1|1.0| 1|1\tLAST".split(
+        b"|-1|+1|1_0|0x10|1e3|LAST|1LAST|1 LAST LAST|1 FIRST|1 2|007|00|2000000001|2147483647|2147483648|4294967301|1111111111111111111|\xd9\xa1|1.0| 1|1\tLAST".split(
             b"|"
         ),
     )

@@ -23,8 +23,8 @@ _PATH = re.compile(
     rb"(?i:FROM|TO): *(?:<(?:%b(?P<path>%b))?>(?: .*)?|(?P<bare>%b)(?: [^<>]*)?)" % (_ROUTE, _MAILBOX, _MAILBOX)
 )
 # A leading zero is octal to some readers, and 2**32 + 5 is 5 to Exim, which counts in 32 bits: what is then a chunk to
-# us would be commands to the backend.
-CHUNK_OCTETS_MAX = 2**31 - 1
+# us would be commands to the backend. What the gate may add, a trace line, leaves it below 2**31.
+CHUNK_OCTETS_MAX = 2_000_000_000
 _CHUNK = re.compile(rb"(0|[1-9][0-9]{0,9})(?: +(?i:(LAST)))? *")
 
 
