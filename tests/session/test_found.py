@@ -207,7 +207,7 @@ class TestProtocolOfTheTraceLine:
         stage = play_once(terms("offered", trace_clock=lambda: NOW), OFFERED_EHLO)
         stage.client(b"STARTTLS\r\n").handshake(TLS13).backend(b"220 backend\r\n")
         stage.client(b"MAIL FROM:<a@example.org>\r\n").backend(b"250 ok\r\n")
-        stage.client(b"DATA\r\n").backend(b"354 go\r\n")
+        stage.client(b"DATA\r\n").backend(b"354 go\r\n").client(b".\r\n")
         assert b"Received: " in stage.backends[-1]
         assert b"ESMTP" not in stage.backends[-1]
 

@@ -19,9 +19,10 @@ LINE = (
     play_once(terms(trace_clock=lambda: NOW), MODERN + TRANSACTION)
     .client(b"DATA\r\n")
     .backend(b"354 go\r\n")
+    .client(b".\r\n")
     .backends[-1]
 )
-LINE = LINE.partition(b"DATA\r\n")[2]
+LINE = LINE.partition(b"DATA\r\n")[2].removesuffix(b".\r\n")
 WRITTEN = LINE.decode().replace("\r", r"\r").replace("\n", r"\n")
 
 
@@ -74,8 +75,8 @@ def test_each_message_has_one() -> None:
         backend < DATA
         backend > 354 go
         client  < 354 go
-        backend << {WRITTEN}
         client  > .
+        backend << {WRITTEN}
         backend < .
         backend > 250 queued
         client  < 250 queued
@@ -87,14 +88,21 @@ def test_each_message_has_one() -> None:
         backend < DATA
         backend > 354 go
         client  < 354 go
-        backend << {WRITTEN}
         client  > .
+        backend << {WRITTEN}
         backend < .
         backend > 250 queued
         client  < 250 queued
         """
         + TRANSACTION,
     )
+
+
+def test_a_message_behind_chunks_that_failed() -> None:
+    """The line that went with a chunk that the backend refused is not that of the message it takes after all."""
+    stage = play_once(traced(), MODERN + TRANSACTION).client(b"BDAT 1\r\na").backend(b"552 no\r\n")
+    stage.client(b"DATA\r\n").backend(b"354 go\r\n").client(b".\r\n")
+    assert stage.backends[-1].endswith(b"DATA\r\n" + LINE + b".\r\n")
 
 
 def test_a_refused_data() -> None:
@@ -184,6 +192,55 @@ def test_each_message_in_chunks_has_one(answer: bytes) -> None:
     stage.backend(b"250 one\r\n", answer).client(b"MAIL FROM:<a@example.org>\r\n").backend(b"250 ok\r\n")
     stage.client(b"BDAT 1\r\na")
     assert stage.backends[-1].endswith(b"BDAT %d\r\n%ba" % (len(LINE) + 1, LINE))
+
+
+class TestNobodyAddsToIt:
+    """
+    A message that begins with a blank would go on with the trace line, as a folded part of it (RFC 5322 section 2.2.3),
+    and write clauses of the client's own, "with ESMTPSA" among them. An empty line stands between.
+    """
+
+    @pytest.mark.parametrize("blank", [" ", r"\t"])
+    def test_a_message(self, blank: str) -> None:
+        """A message that begins with a blank has no header but the trace line."""
+        play(
+            traced(),
+            rf"""
+            client >> {blank}with ESMTPSA id 1\r\n.\r\n
+            backend << {WRITTEN}\r\n{blank}with ESMTPSA id 1\r\n.\r\n
+            """,
+            after=MODERN + DATA,
+        )
+
+    @pytest.mark.parametrize("blank", [" ", r"\t"])
+    def test_chunks(self, blank: str) -> None:
+        """The same in chunks; the line waits for the first octet of the message, so an empty chunk goes without."""
+        play(
+            traced(),
+            rf"""
+            client >> BDAT 0\r\nBDAT 3 LAST\r\n{blank}by
+            backend << BDAT 0\r\nBDAT {len(LINE) + 5} LAST\r\n{WRITTEN}\r\n{blank}by
+            backend > 250 none
+            backend > 250 queued
+            client  < 250 none
+            client  < 250 queued
+            """,
+            after=MODERN + TRANSACTION,
+        )
+
+    def test_what_follows_an_empty_message(self) -> None:
+        """The octet behind an empty chunk is not the message's, however it is cut."""
+        play(
+            traced(),
+            rf"""
+            client >> BDAT 0 LAST\r\n NOOP\r\n
+            backend << BDAT {len(LINE)} LAST\r\n{WRITTEN}
+            backend > 250 queued
+            client  < 250 queued
+            client  < 500 5.5.2 ...
+            """,
+            after=MODERN + TRANSACTION,
+        )
 
 
 def test_none() -> None:

@@ -41,7 +41,7 @@ class Commands(Inflow):
         postponed, self._postponed = self._postponed, None
         if postponed is not None:
             self._on_command(postponed)
-            return True
+            return self._postponed is None
         bounds = self.terms.bounds
         line = self._input.line(max(bounds.line_octets_max, bounds.sasl_octets_max))
         if line is None:
@@ -245,11 +245,13 @@ class Commands(Inflow):
             self._begin_chunk(size[0], swallowing=replies.NO_CHUNKING)
         elif self._reset_needed:
             self._begin_chunk(size[0], swallowing=replies.RESET_NEEDED)
+        elif size[0] and self._trace_due and not self._input:
+            self._postponed = command  # until the chunk begins, as the trace line is part of it
         else:
             self._forward_chunk(command.line, *size)
 
     def _forward_chunk(self, line: bytes, octets: int, last: bool) -> None:  # noqa: FBT001 - as `chunk` returns it
-        trace_line = self._trace_line()
+        trace_line = self._trace_line(self._input.peek() if octets else b"") if octets or last else b""
         if trace_line:
             # It becomes a part of the first chunk, whose size grows.
             line = b"BDAT %d%b\r\n" % (len(trace_line) + octets, b" LAST" if last else b"") + trace_line

@@ -32,7 +32,7 @@ class Inflow(Answers):
         self.phase = Phase.MESSAGE
         self._end_of_data = EndOfData()
         self._newlines = None if self.terms.bare_newlines is BareNewlines.PASS else Newlines()
-        self._talk.to_backend(self._trace_line())
+        self._traced = False
 
     def _read_message(self) -> bool:
         data = self._input.take()
@@ -59,6 +59,7 @@ class Inflow(Answers):
                 self._hang_up()
                 ours = b""
         if ours and self.leg is Leg.READY:
+            self._talk.to_backend(self._trace_line(ours))
             self._talk.to_backend(ours)
         if used is None:
             return len(data)
@@ -75,15 +76,22 @@ class Inflow(Answers):
         self._refuse_all(replies.BACKEND_LOST)
         self._own(replies.BARE_NEWLINE)
 
-    def _trace_line(self) -> bytes:
+    @property
+    def _trace_due(self) -> bool:
+        return self.terms.trace_clock is not None and not self._traced
+
+    def _trace_line(self, beginning: bytes) -> bytes:
         """
-        Return the trace line of a new message, nothing if there is none to put, or it is already sent.
+        Return the trace line of a message with this *beginning*, nothing if there is none to put, or it is sent.
+
+        A message that begins with a blank would go on with it, as a folded part of it (RFC 5322 section 2.2.3): so an
+        empty line follows then, as the message has no header anyway.
         """
         clock, circumstances = self.terms.trace_clock, self._gate.circumstances
         if clock is None or self._traced:
             return b""
         self._traced = True
-        return received_line(
+        line = received_line(
             Trace(
                 self.terms.hostname,
                 circumstances.helo or "",
@@ -96,6 +104,7 @@ class Inflow(Answers):
                 tls=self._gate.tls,
             )
         )
+        return line + b"\r\n" if beginning.startswith((b" ", b"\t")) else line
 
     def _begin_chunk(self, octets: int, swallowing: Reply | None = None) -> None:
         """

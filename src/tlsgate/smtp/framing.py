@@ -62,6 +62,12 @@ class InputBuffer:
         self._in_overlong = False
         return line
 
+    def peek(self) -> bytes:
+        """
+        Return the first octet, nothing if there is none; it stays.
+        """
+        return bytes(self._data[:1])
+
     def take(self, octets: int | None = None) -> bytes:
         """
         Take up to that many octets, all of them by default.
