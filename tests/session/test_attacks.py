@@ -142,7 +142,8 @@ def test_every_code_to_every_command(command: str, code: int) -> None:
     stage.backend(reply)
     impossible = (code // 100 == 3 and code not in intermediate) or (command == "DATA" and code // 100 == 2)
     if impossible:
-        assert stage.said.endswith(b"421 4.4.2 The mail server broke the protocol\r\n")
+        enhanced = b"" if command in {"EHLO", "HELO"} else b"4.4.2 "
+        assert stage.said.endswith(b"421 " + enhanced + b"The mail server broke the protocol\r\n")
         assert stage.closed
     elif command == "EHLO" and code in {500, 502}:
         assert stage.backends[-1].endswith(b"HELO a\r\n")
@@ -217,7 +218,7 @@ class TestFloods:
         """Law 7: EHLO and NOOP keep a session open for so long only."""
         stage = play_once(terms(), GREETED).client(b"EHLO a\r\nNOOP\r\n" * 5_000)
         assert stage.closed
-        assert stage.replies[-1] == BackendReply(421, b"421 4.7.0 Too many commands before STARTTLS\r\n")
+        assert stage.replies[-1] == BackendReply(421, b"421 Too many commands before STARTTLS\r\n")
         assert len(stage.replies) == 1 + stage.terms.bounds.commands_before_tls_max + 1
 
     @pytest.mark.parametrize(

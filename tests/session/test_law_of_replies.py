@@ -76,6 +76,11 @@ class TestTlsDemanded:
         assert [reply.code for reply in stage.replies] == [220, 250, 250, 250, 421]
         assert stage.closed
 
+    def test_one_ehlo_too_many(self) -> None:
+        """2034-01: nor does that 421 have an enhanced code if it answers EHLO."""
+        stage = play_once(terms(bounds=Bounds(commands_before_tls_max=1)), GREETED).client(b"NOOP\r\nEHLO a\r\n")
+        assert stage.replies[-1].raw == b"421 Too many commands before STARTTLS\r\n"
+
 
 FACTS = {facts.cipher + facts.version: facts for facts in (TLS12_CBC, TLS12_STATIC_RSA, TLS10, TLS11, TLS12_ANONYMOUS)}
 
@@ -400,6 +405,22 @@ class TestTime:
                 f"silence\nclient < 421 4.4.2 The mail server did not answer in time\nclose\n{end}\n",
                 after=before,
             )
+
+    @pytest.mark.parametrize("name", ["EHLO", "HELO"])
+    def test_a_backend_that_is_silent_at_once(self, name: str) -> None:
+        """2034-01: the 421 that answers EHLO or HELO has no enhanced code."""
+        play(
+            terms(),
+            f"""
+            client  > {name} client.example
+            backend < {name} client.example
+            silence
+            client  < 421 The mail server did not answer in time
+            close
+            hangup
+            """,
+            after=INSIDE,
+        )
 
     def test_a_handshake_that_does_not_end(self) -> None:
         """3207-08: the connection is closed, without a word."""

@@ -101,7 +101,7 @@ class Commands(Inflow):
     def _on_command_before_tls(self, command: Command) -> None:
         self._commands_before_tls += 1
         if self._commands_before_tls > self.terms.bounds.commands_before_tls_max:
-            self._close_after(replies.TOO_MANY_COMMANDS)
+            self._close_after(replies.TOO_MANY_COMMANDS, to_ehlo=command.verb in _GREETINGS)
         elif command.verb == b"QUIT":
             self._close_after(replies.CLOSING)
         elif command.verb == b"NOOP":

@@ -52,6 +52,7 @@ class Terms:
 
 _NO_COMMANDS = frozenset({Phase.MESSAGE, Phase.CHUNK, Phase.SASL})
 _DECIDING = (What.DATA, What.AUTH)
+_TO_GREETINGS = frozenset({What.EHLO, What.HELO, What.HELO_FALLBACK})
 
 
 @define
@@ -136,7 +137,9 @@ class State:
         if self._handshaking:
             self._talk.close()
         else:
-            self._talk.end(reply.raw if isinstance(reply, BackendReply) else reply.encode())
+            head = self._talk.expectations.head()
+            to_ehlo = head is not None and head.what in _TO_GREETINGS
+            self._talk.end(reply.raw if isinstance(reply, BackendReply) else reply.encode(to_ehlo=to_ehlo))
 
     def _own(self, reply: Reply, *, to_ehlo: bool = False) -> None:
         """
