@@ -105,6 +105,31 @@ def test_a_message_behind_chunks_that_failed() -> None:
     assert stage.backends[-1].endswith(b"DATA\r\n" + LINE + b".\r\n")
 
 
+def test_a_first_chunk_that_failed() -> None:
+    """
+    Exim, asked for a chunk before it has a recipient, refuses that one and takes the next: the line goes with that, as
+    nobody's message passes without.
+    """
+    play(
+        traced(),
+        rf"""
+        client >> BDAT 1\r\na
+        client  > RCPT TO:<b@example.org>
+        client >> BDAT 1 LAST\r\nb
+        backend << BDAT {len(LINE) + 1}\r\n{WRITTEN}a
+        backend > 503 no recipient
+        client  < 503 no recipient
+        backend < RCPT TO:<b@example.org>
+        backend << BDAT {len(LINE) + 1} LAST\r\n{WRITTEN}b
+        backend > 250 recipient
+        backend > 250 queued
+        client  < 250 recipient
+        client  < 250 queued
+        """,
+        after=MODERN,
+    )
+
+
 def test_a_refused_data() -> None:
     """Without a 354 there is no message, and no line."""
     play(
@@ -130,11 +155,11 @@ def test_chunks() -> None:
         client >> defg
         backend < BDAT {len(LINE) + 3}
         backend << {WRITTEN}abc
+        backend > 250 three
+        client  < 250 three
         backend < BDAT 4 last
         backend << defg
-        backend > 250 three
         backend > 250 queued
-        client  < 250 three
         client  < 250 queued
         """,
         after=MODERN + TRANSACTION,

@@ -122,6 +122,8 @@ class Answers(State):
             self._complete_transaction("delivered" if reply.positive else "refused", reply)
             if what is What.LAST_CHUNK and transaction is not None and not reply.positive:
                 self._transaction = Transaction(transaction.sender, open=False)
+        elif what is What.CHUNK:
+            self._traced = self._traced and reply.positive
         elif what is What.RESETTING and reply.positive:
             self._forget_transaction()
         elif what is What.HELO and reply.positive:

@@ -256,7 +256,8 @@ class Commands(Inflow):
             # It becomes a part of the first chunk, whose size grows.
             line = b"BDAT %d%b\r\n" % (len(trace_line) + octets, b" LAST" if last else b"") + trace_line
         self._traced = self._traced and not last
-        self._talk.forward(line, Awaited(What.LAST_CHUNK if last else What.CHUNK))
+        # Until it is known whether the trace line was taken, so is not which chunk is to have it.
+        self._send(line, Awaited(What.LAST_CHUNK if last else What.CHUNK), ends_group=bool(trace_line))
         self._begin_chunk(octets)
 
     def _forward(self, command: Command) -> None:

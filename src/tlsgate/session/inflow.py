@@ -135,10 +135,8 @@ class Inflow(Answers):
         if refusal is not None:
             self.phase = self._after_chunk
             self._own(refusal)
-        elif self._pipelining or not self._talk.expectations.awaited:
-            self.phase = Phase.COMMANDS
         else:
-            self.phase = Phase.HELD
+            self.phase = self._after_chunk if self._talk.expectations.awaited else Phase.COMMANDS
 
     def _count(self, octets: int) -> None:
         self.octets += octets
