@@ -121,16 +121,17 @@ class TestHelo:
 
 
 class TestChunks:
-    def test_a_delivery_before_the_chunk_is_whole(self) -> None:
+    @pytest.mark.parametrize("last", ["", " LAST"])
+    def test_a_delivery_before_the_chunk_is_whole(self, last: str) -> None:
         """
-        Law 5: a 250 to the last chunk that comes before the chunk's octets do is no delivery; a message that the client
-        has not even sent would count as taken.
+        Law 5: a 250 to a chunk that comes before the chunk's octets do is no delivery; a message that the client has not
+        even sent would count as taken.
         """
         play(
             terms(),
-            r"""
-            client >> BDAT 10 LAST\r\n12345
-            backend << BDAT 10 LAST\r\n12345
+            rf"""
+            client >> BDAT 10{last}\r\n12345
+            backend << BDAT 10{last}\r\n12345
             backend > 250 queued
             client  < 421 4.4.2 The mail server broke the protocol
             close
@@ -139,8 +140,37 @@ class TestChunks:
             after=MODERN + TRANSACTION,
         )
 
+    def test_the_answer_to_the_chunk_before(self) -> None:
+        """While a chunk comes in, the one before it may be answered: that is no delivery before its time."""
+        play(
+            terms(),
+            r"""
+            client >> BDAT 3\r\nabcBDAT 10 LAST\r\n12345
+            backend << BDAT 3\r\nabcBDAT 10 LAST\r\n12345
+            backend > 250 three
+            client  < 250 three
+            client >> 67890
+            backend << 67890
+            backend > 250 queued
+            client  < 250 queued
+            """,
+            after=MODERN + TRANSACTION,
+        )
+
 
 class TestForgetting:
+    def test_a_chunk_refused_in_plaintext(self) -> None:
+        """3207-14: what had to be reset before STARTTLS is not there inside TLS, and needs no RSET."""
+        stage = play_once(terms("offered"), OFFERED_EHLO).client(b"BDAT x\r\nSTARTTLS\r\n").handshake(TLS13)
+        stage.backend(b"220 backend.example.org\r\n").client(b"MAIL FROM:<a@example.org>\r\n")
+        assert stage.backends[-1] == b"MAIL FROM:<a@example.org>\r\n"
+
+    def test_half_a_reply_in_plaintext(self) -> None:
+        """3207-14: half a reply of the backend that was left is no part of what the fresh one says."""
+        stage = play_once(terms("offered"), OFFERED_EHLO).backend(b"250-left\r\n25").client(b"STARTTLS\r\n")
+        stage.handshake(TLS13).backend(b"220 backend.example.org\r\n").client(b"NOOP\r\n").backend(b"550 no\r\n")
+        assert stage.replies[-1].raw == b"550 no\r\n"
+
     def test_an_authentication_in_plaintext(self) -> None:
         """3207-14: who was authenticated before STARTTLS is not inside TLS, and the journal does not say so."""
         level = evolve(BUILT_IN["offered"], plaintext_auth=True)
