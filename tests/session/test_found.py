@@ -157,6 +157,22 @@ class TestChunks:
             after=MODERN + TRANSACTION,
         )
 
+    def test_the_answer_to_the_chunk_before_one_that_is_swallowed(self) -> None:
+        """The same while a chunk comes in that the backend is not to have."""
+        play(
+            terms(),
+            r"""
+            client >> BDAT 3\r\nabcBDAT x\r\nBDAT 10 LAST\r\n12345
+            backend << BDAT 3\r\nabc
+            backend > 250 three
+            client  < 250 three
+            client  < 501 5.5.4 ...
+            client >> 67890
+            client  < 503 5.5.1 BDAT failed; RSET is needed
+            """,
+            after=MODERN + TRANSACTION,
+        )
+
 
 class TestForgetting:
     def test_a_chunk_refused_in_plaintext(self) -> None:

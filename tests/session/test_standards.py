@@ -11,6 +11,7 @@ from tests.session.preludes import (
     GREETED,
     INSIDE,
     MODERN,
+    OFFERED,
     OFFERED_EHLO,
     OLD,
     STARTED,
@@ -346,6 +347,15 @@ class TestOtherExtensions:
             """,
             after=INSIDE,
         )
+
+    def test_require_tls_inside_tls_only(self) -> None:
+        """8689-01: over a verified way onward REQUIRETLS is shown, but not to a client in plaintext."""
+        stage = play_once(terms("offered", requiretls=True), OFFERED)
+        stage.client(b"EHLO a\r\n").backend(b"250-backend.example.org\r\n250 REQUIRETLS\r\n")
+        assert stage.replies[-1].raw == b"250-backend.example.org\r\n250 STARTTLS\r\n"
+        stage.client(b"STARTTLS\r\n").handshake(TLS13).backend(b"220 backend.example.org\r\n")
+        stage.client(b"EHLO a\r\n").backend(b"250-backend.example.org\r\n250 REQUIRETLS\r\n")
+        assert stage.replies[-1].raw == b"250-backend.example.org\r\n250 REQUIRETLS\r\n"
 
     def test_require_tls_that_was_not_offered(self) -> None:
         """8689-02, 8689-03: such a MAIL is the backend's to refuse, in its own words and codes."""
