@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from tests.policy.samples import NOW, TLS12_CBC, TLS13
-from tests.session.preludes import GREETED, MODERN, OFFERED_EHLO, STARTED, TRANSACTION
+from tests.session.preludes import GREETED, INSIDE, MODERN, OFFERED_EHLO, STARTED, TRANSACTION
 from tests.support.dialogue import play, play_once
 from tests.support.stage import Stage, terms
 from tlsgate.policy.level import BUILT_IN
@@ -138,6 +138,29 @@ class TestChunks:
             drop
             """,
             after=MODERN + TRANSACTION,
+        )
+
+    def test_a_refusal_before_the_chunk_is_whole(self) -> None:
+        """3030-04: a backend may refuse early; the rest goes on to it, and the session does, one command at a time, too."""
+        play(
+            terms(),
+            r"""
+            client >> BDAT 10 LAST\r\n12345
+            backend << BDAT 10 LAST\r\n12345
+            backend > 552 no
+            client  < 552 no
+            client >> 67890NOOP\r\n
+            backend << 67890NOOP\r\n
+            """,
+            after=INSIDE
+            + """
+            client  > EHLO client.example
+            backend < EHLO client.example
+            backend > 250-backend.example.org
+            backend > 250 CHUNKING
+            client  < 250-backend.example.org
+            client  < 250 CHUNKING
+            """,
         )
 
     def test_the_answer_to_the_chunk_before(self) -> None:

@@ -124,6 +124,16 @@ class TestAResetThatIsRefused:
         assert stage.backends[-1].endswith(b"BDAT 1 LAST\r\nb")
 
 
+@pytest.mark.parametrize("command", ["RSET", "EHLO a", "HELO a"])
+def test_a_reset_that_is_accepted(command: str) -> None:
+    """5321-11, 3030-06: the transaction is over, the journal knows, and no chunk of it is missing any more."""
+    stage = play_once(terms(), MODERN + TRANSACTION).client(b"BDAT x\r\n")
+    stage.client(command.encode() + b"\r\n").backend(b"250 ok\r\n")
+    assert [record.fields.get("outcome") for record in stage.records][-1] == "abandoned"
+    stage.client(b"MAIL FROM:<c@example.org>\r\n")
+    assert stage.backends[-1].endswith(b"\r\nMAIL FROM:<c@example.org>\r\n")
+
+
 class TestABackendThatIsLeft:
     """
     A name in EHLO that brings another level takes the backend away, and the transaction with it.
