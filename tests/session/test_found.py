@@ -204,6 +204,12 @@ class TestForgetting:
         stage.backend(b"220 backend.example.org\r\n").client(b"MAIL FROM:<a@example.org>\r\n")
         assert stage.backends[-1] == b"MAIL FROM:<a@example.org>\r\n"
 
+    def test_a_transaction_in_plaintext(self) -> None:
+        """3207-14: it is over with STARTTLS, the journal is told, and a drain inside TLS does not wait for it."""
+        stage = play_once(terms("offered"), OFFERED_EHLO + TRANSACTION).client(b"STARTTLS\r\n")
+        assert [record.fields.get("outcome") for record in stage.records][-1] == "abandoned"
+        assert stage.handshake(TLS13).backend(b"220 backend.example.org\r\n").drain().closed
+
     def test_half_a_reply_in_plaintext(self) -> None:
         """3207-14: half a reply of the backend that was left is no part of what the fresh one says."""
         stage = play_once(terms("offered"), OFFERED_EHLO).backend(b"250-left\r\n25").client(b"STARTTLS\r\n")
