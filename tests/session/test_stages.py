@@ -175,16 +175,17 @@ class TestSenders:
             after=OFFERED_EHLO,
         )
 
-    def test_a_nested_sender_that_we_refused(self) -> None:
-        """A nested MAIL that we refuse leaves the sender of the transaction as it is, too."""
+    @pytest.mark.parametrize(("sender", "code"), [("b@never.example", "530 5.7.0"), ("b%x@example.org", "501 5.5.4")])
+    def test_a_nested_sender_that_we_refused(self, sender: str, code: str) -> None:
+        """A nested MAIL that we refuse leaves the sender of the transaction as it is, too, whatever it is refused for."""
         play(
             ruled(
                 Rule(STRONG, senders=["partner.example"], recipients=["clinic.example"]),
                 Rule(STRONG, senders=["never.example"]),
             ),
-            """
-            client  > MAIL FROM:<b@never.example>
-            client  < 530 5.7.0 ...
+            f"""
+            client  > MAIL FROM:<{sender}>
+            client  < {code} ...
             client  > RCPT TO:<c@clinic.example>
             client  < 530 5.7.0 ...
             """,

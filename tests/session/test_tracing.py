@@ -98,6 +98,20 @@ def test_each_message_has_one() -> None:
     )
 
 
+def test_chunks_behind_a_message() -> None:
+    """A message in chunks has one of its own behind one that came with DATA, too."""
+    stage = play_once(traced(), MODERN + DATA).client(b".\r\n").backend(b"250 queued\r\n")
+    stage.client(b"MAIL FROM:<a@example.org>\r\nBDAT 1\r\na")
+    assert stage.backends[-1].endswith(b"BDAT %d\r\n%ba" % (len(LINE) + 1, LINE))
+
+
+def test_a_sender_between_chunks() -> None:
+    """Law 4: a nested MAIL that the backend refuses begins no message, and there is no second line in the middle."""
+    stage = play_once(traced(), MODERN + TRANSACTION).client(b"BDAT 1\r\na").backend(b"250 one\r\n")
+    stage.client(b"MAIL FROM:<a@example.org>\r\n").backend(b"503 nested\r\n").client(b"BDAT 1 LAST\r\nb")
+    assert stage.backends[-1].endswith(b"BDAT 1 LAST\r\nb")
+
+
 @pytest.mark.parametrize("answer", [b"250 one\r\n", b"552 no\r\n"])
 def test_a_message_behind_chunks(answer: bytes) -> None:
     """The line that went with a chunk is not that of a message which a lax backend takes with DATA after all."""
