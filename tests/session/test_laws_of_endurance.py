@@ -164,6 +164,12 @@ class TestMemoryIsBounded:
         assert stage.closed
         assert stage.replies[-1].raw == b"421 4.7.0 Too much input while a reply was outstanding\r\n"
 
+    def test_as_much_as_may_wait(self) -> None:
+        """The bound is what it says: so many octets wait, and one more is too many."""
+        stage = play_once(terms(bounds=Bounds(held_octets_max=20_000)), MODERN).client(b"DATA\r\n" + b"a" * 20_000)
+        assert not stage.closed
+        assert stage.client(b"a").replies[-1].raw.startswith(b"421 4.7.0 Too much input")
+
     def test_pause_and_resume(self) -> None:
         """The client is read no more while its octets have no meaning yet, and again when they have."""
         stage = play_once(terms(), MODERN + "client > DATA\nbackend < DATA\n")
