@@ -15,6 +15,7 @@ from tlsgate.policy.facts import TlsFacts
 from tlsgate.policy.level import BUILT_IN
 from tlsgate.policy.ramp import Ramp
 from tlsgate.session.bounds import Bounds
+from tlsgate.session.phases import Waiting
 from tlsgate.session.verbs import VERBS
 from tlsgate.smtp import reply as replies
 from tlsgate.smtp.reply import LINE_OCTETS_MAX, Reply
@@ -422,6 +423,12 @@ class TestTime:
             after=INSIDE,
         )
 
+    def test_whose_turn_it_is_while_a_chunk_comes_in(self) -> None:
+        """5321-21: the backend's, if it owes the reply to a command before; else the client's."""
+        stage = play_once(terms(), MODERN + TRANSACTION).client(b"NOOP\r\nBDAT 10\r\n123")
+        assert stage.session.waiting is Waiting.BACKEND
+        assert stage.backend(b"250 noop\r\n").session.waiting is Waiting.CLIENT
+
     def test_a_handshake_that_does_not_end(self) -> None:
         """3207-08: the connection is closed, without a word."""
         play(terms(), "silence\nclose\ndrop\n", after=STARTED)
@@ -443,6 +450,23 @@ class TestService:
             hangup
             """,
             after=MODERN + DATA + "drain\n",
+        )
+
+    def test_a_drain_waits_for_the_replies(self) -> None:
+        """5321-05: a command that was sent is answered before the end."""
+        play(
+            terms(),
+            """
+            client  > NOOP
+            backend < NOOP
+            drain
+            backend > 250 noop
+            client  < 250 noop
+            client  < 421 4.3.2 Service shutting down, try again later
+            close
+            hangup
+            """,
+            after=MODERN,
         )
 
     def test_a_drain_at_rest(self) -> None:

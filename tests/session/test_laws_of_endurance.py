@@ -12,7 +12,7 @@ from tests.session.preludes import (
     MODERN,
 )
 from tests.support.dialogue import play, play_once
-from tests.support.stage import terms
+from tests.support.stage import Stage, terms
 from tlsgate.session.bounds import Bounds
 
 
@@ -116,8 +116,48 @@ class TestNothingMakesItRaise:
         stage.session.backend_data(b"250 ok\r\n")
         assert stage.heard == heard
 
+    def test_replies_before_the_protocol_is_broken(self) -> None:
+        """A reply that came whole counts, whatever came behind it in the same piece."""
+        play(
+            terms(),
+            """
+            client  > NOOP 1
+            client  > NOOP 2
+            backend < NOOP 1
+            backend < NOOP 2
+            backend > 250 one
+            backend > rubbish
+            client  < 250 one
+            client  < 421 4.4.2 The mail server broke the protocol
+            close
+            hangup
+            """,
+            after=MODERN,
+        )
+
+    def test_rubbish_behind_the_last_word(self) -> None:
+        """What a backend says behind its 221 is nobody's business any more, and no fault of it is told."""
+        stage = play_once(terms(), MODERN).client(b"QUIT\r\n").backend(b"221 bye\r\nrubbish\r\n")
+        assert stage.closed
+        assert "backend-broken" not in [record.event for record in stage.records]
+
 
 class TestMemoryIsBounded:
+    def test_after_the_last_command(self) -> None:
+        """A client that goes on while its last reply waits for its turn is not listened to, and nothing is kept."""
+        stage = play_once(terms(bounds=Bounds(errors_max=1)), MODERN).client(b"NOOP\r\nXCLIENT\r\n")
+        for _ in range(10):
+            stage.client(b"a" * 1_000)
+        assert not stage.closed
+        assert len(stage.session._input) == 0
+
+    def test_while_the_backend_is_dialled(self) -> None:
+        """A client that is faster than the greeting is paused, and refused if that does not stop it."""
+        stage = Stage(terms("offered", bounds=Bounds(held_octets_max=20_000))).client(b"NOOP\r\n" * 2_000)
+        assert stage.paused
+        assert not stage.closed
+        assert stage.client(b"NOOP\r\n" * 2_000).closed
+
     """Law 7; the stage measures after every step."""
 
     def test_an_endless_line(self) -> None:
