@@ -358,6 +358,21 @@ class TestOneReplyPerCommandInOrder:
             after=INSIDE,
         )
 
+    def test_an_unknown_verb_in_a_group(self) -> None:
+        """A verb nobody knows may change what follows: that is not sent on, nor read, before the answer is there."""
+        play(
+            terms(),
+            """
+            client  > FROB
+            client  > NOOP
+            backend < FROB
+            backend > 500 what
+            client  < 500 what
+            backend < NOOP
+            """,
+            after=MODERN,
+        )
+
     def test_ehlo_in_a_group(self) -> None:
         """5321-11: an EHLO in the middle of a session waits for its turn, and ends the group."""
         play(
