@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from attrs import define
 
+from tests.integration.processes import free_port
 from tests.support.certificates import DAY, NOW, Authority, self_signed
 from tests.support.legacy import LegacyPort
 from tlsgate.options import Options
@@ -26,7 +27,7 @@ from tlsgate.service import makeService
 
 ROOT = Path(__file__).parent.parent
 TWISTD = Path(sys.executable).with_name("twistd")
-SECONDS = 20.0
+SECONDS = 60.0
 OPTIONS = [
     *["config", "level", "client-address", "hostname", "listen", "listen-tls", "backend", "certificate", "key"],
     "accept-open-relay",
@@ -52,13 +53,6 @@ def said_at(port: int) -> bytes:
             return client.recv(1000)
     except OSError:
         return b""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @define
@@ -380,7 +374,8 @@ class TestLife:
             with client.makefile("rb") as wire:
                 assert wire.read() == b"421 4.3.2 Service shutting down, try again later\r\n"
         assert gate.process.wait(SECONDS) in {0, -signal.SIGTERM}
-        assert time.monotonic() - begun < 5
+        # Nothing was waited for: it would have been half a minute.
+        assert time.monotonic() - begun < 20
 
     def test_hup_reads_the_certificate_again_and_keeps_the_old_one(self, start: Starter) -> None:
         port = free_port()

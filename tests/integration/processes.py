@@ -3,6 +3,7 @@ Real processes for tests: found or missed loudly, started, awaited within bounds
 """
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -18,9 +19,10 @@ import pytest
 from attrs import define, field
 
 SERVERS_FOLDER = Path(os.environ.get("TLSGATE_SERVERS", "/opt/tlsgate-servers"))
-START_SECONDS = 20.0
-STOP_SECONDS = 10.0
+START_SECONDS = 60.0
+STOP_SECONDS = 40.0  # a gate drains for half a minute
 POLL_SECONDS = 0.01
+PORTS = range(15_000, 32_000)
 
 Found = TypeVar("Found")
 
@@ -46,14 +48,37 @@ def need(what: str | Path, *, root: bool = False) -> str:
     pytest.skip(lack)
 
 
-def free_port(host: str = "127.0.0.1") -> int:
+def free_ports(count: int) -> list[int]:
     """
-    Return a TCP port nobody listens on.
+    Return *count* TCP ports of loopback that nobody listens on, and that were not returned before.
+
+    They lie below those that the system gives to outgoing connections: nobody gets one between this look and its use.
     """
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    ports: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        if port in _given_out:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        ports.append(port)
+        _given_out.add(port)
+        if len(ports) == count:
+            break
+    return ports
+
+
+_given_out: set[int] = set()
+
+
+def free_port() -> int:
+    """
+    Return one such port.
+    """
+    [port] = free_ports(1)
+    return port
 
 
 def wait_until(look: Callable[[], Found | None], seconds: float, what: Callable[[], str]) -> Found:

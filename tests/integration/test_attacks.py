@@ -31,9 +31,9 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL
 
-from tests.integration.configured import ConfiguredGate, configured, free_ports
+from tests.integration.configured import ConfiguredGate, configured
 from tests.integration.gate import Identity
-from tests.integration.processes import private_folder, wait_until
+from tests.integration.processes import free_ports, private_folder, wait_until
 from tests.integration.servers import Exim
 from tests.integration.shapes import Hybrid, Shown
 from tests.integration.wire import CLIENT_NAME, Wire
@@ -41,7 +41,7 @@ from tests.support.certificates import Authority, pem, self_signed
 from tests.support.legacy import Legacy
 from tlsgate.net.proxy_protocol import header_v1, header_v2
 
-SECONDS = 10.0
+SECONDS = 60.0
 NAME = "gate.example"
 PIECE_SECONDS = 0.02  # so that pieces of a backend's arrive one by one
 
@@ -310,10 +310,10 @@ def hasty(identity: Identity, tmp_path_factory: pytest.TempPathFactory) -> Itera
     A gate without patience.
     """
     limits = """
-client_timeout_seconds = 1
-handshake_timeout_seconds = 1
-backend_timeout_seconds = 1
-end_of_data_timeout_seconds = 1
+client_timeout_seconds = 3
+handshake_timeout_seconds = 3
+backend_timeout_seconds = 3
+end_of_data_timeout_seconds = 3
 """
     with scene(tmp_path_factory.mktemp("hasty"), identity, limits=limits) as there:
         yield there
@@ -478,7 +478,7 @@ class TestAWordWithTheBackend:
                     said += octets
             assert b"\r\n221 " in said
             assert sessions[-1].commands == [b"EHLO a.example", b"QUIT"]
-            assert at.gate.wait_for(before + 1, "session")[before]["client"] == "192.0.2.7"
+            at.gate.wait_until(lambda entry: entry["client"] == "192.0.2.7", "session", since=before)
 
 
 def smuggle(there: Scene, chunk: bytes) -> None:
@@ -554,7 +554,7 @@ class TestWhatTheGateHas:
         next is turned away; or it never accepts again.
         """
         at.delivers()
-        before = at.descriptors()
+        before, downs = at.descriptors(), len(at.gate.journal("backend-down"))
         limits = resource.prlimit(at.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(at.pid, resource.RLIMIT_NOFILE, (before + 21, limits[1]))
         try:
@@ -566,7 +566,7 @@ class TestWhatTheGateHas:
             at.delivers()
         finally:
             resource.prlimit(at.pid, resource.RLIMIT_NOFILE, limits)
-        assert at.gate.journal("backend-down") == []
+        assert len(at.gate.journal("backend-down")) == downs
 
     def test_room_for_the_sessions_allowed(self, identity: Identity, tmp_path: Path) -> None:
         """
@@ -616,7 +616,7 @@ class TestWhatTheGateHas:
                 wire.send(octets)
             # Whoever says one more octet every now and then has no more time.
             for _ in range(8):
-                time.sleep(0.2)
+                time.sleep(0.6)
                 for wire in wires:
                     with suppress(OSError):
                         wire.send(b"x")
@@ -969,7 +969,7 @@ class TestWhatIsToldOfIt:
                 assert len(reply.lines[0]) <= 506
                 assert reply.lines[0].isprintable()
             wire.quit()
-        entry = at.gate.wait_for(before + 1, "session")[before]
+        entry = at.gate.wait_until(lambda entry: entry.get("client_certificate"), "session", since=before)
         assert "\\x1b" in entry["client_certificate"] or "\\r" in entry["client_certificate"]
         unforged(at)
 
@@ -1074,7 +1074,8 @@ def test_term_at_bad_moments(identity: Identity, tmp_path: Path) -> None:
             process = there.gate._daemon._process
             assert process is not None
             process.wait(SECONDS)
-            assert time.monotonic() - began < 5
+            # Nobody has held it up until the draining is over.
+            assert time.monotonic() - began < 25
         assert [message for session in sessions for message in session.messages] == [b"begun and done"]
 
 

@@ -5,6 +5,7 @@ TLS toward the backend: verified, at the level demanded, or nothing of the clien
 import socketserver
 import ssl
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from tests.integration.processes import free_port, wait_until
 from tests.integration.wire import CLIENT_NAME, Reply, Wire
 from tests.support.certificates import CLIENT_AUTH, DAY, NOW, Authority, Issued, pem, self_signed
 
-SESSION_SECONDS = 10.0
+SESSION_SECONDS = 60.0
 NAME = "backend.example"
 REQUIRETLS = (b"PIPELINING", b"8BITMIME", b"CHUNKING", b"REQUIRETLS")
 # What a probe of the gate's own may say to a backend in plaintext, and no client's command looks like.
@@ -61,7 +62,7 @@ def config(identity: Identity, port: int, backend: str, *, listener: str = "", r
 class Heard:
     """
     One connection to a scripted backend: the lines it heard in plaintext, and inside TLS; the messages it took; why
-    its handshake failed; whether it is over.
+    its handshake failed; when it began; whether it is over.
     """
 
     peer: Any
@@ -70,6 +71,7 @@ class Heard:
     messages: list[bytes] = field(factory=list)
     version: str | None = None
     fault: str = ""
+    began: float = field(factory=time.monotonic)
     over: threading.Event = field(factory=threading.Event)
 
     @property
@@ -203,8 +205,8 @@ class Scripted:
 
     def __enter__(self) -> Self:
         if self.path is None:
+            self.port = self.port or free_port()
             self._server = _Server(("127.0.0.1", self.port), _Session)
-            self.port = self._server.server_address[1]
         else:
             self._server = _UnixServer(str(self.path), _Session)
         self.play(self.part)

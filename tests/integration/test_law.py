@@ -11,9 +11,9 @@ import pytest
 from attrs import frozen
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from tests.integration.configured import ConfiguredGate, configured, free_ports, quoted
+from tests.integration.configured import ConfiguredGate, configured, quoted
 from tests.integration.gate import Identity
-from tests.integration.processes import wait_until
+from tests.integration.processes import free_ports, wait_until
 from tests.integration.recorder import Recorder
 from tests.integration.routes import TLS_MODES, Mode
 from tests.integration.shapes import Hybrid, Shape, Shown

@@ -18,10 +18,10 @@ from attrs import frozen
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from tests.integration.configured import ConfiguredGate, configured, free_ports
+from tests.integration.configured import ConfiguredGate, configured
 from tests.integration.gate import Identity
 from tests.integration.inbox import Inbox
-from tests.integration.processes import wait_until
+from tests.integration.processes import free_ports, wait_until
 from tests.integration.shapes import Shape
 from tests.integration.wire import CLIENT_NAME, Reply, Wire
 from tests.net.memory import Network
@@ -318,7 +318,7 @@ class Trial:
         """
         Return all series.
         """
-        with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10) as page:
+        with urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=60) as page:
             families = text_string_to_metric_families(page.read().decode())
             return [sample for family in families for sample in family.samples]
 

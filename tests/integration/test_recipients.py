@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.configured import ConfiguredGate, configured, free_ports
+from tests.integration.configured import ConfiguredGate, configured
 from tests.integration.gate import Identity
 from tests.integration.inbox import Inbox
+from tests.integration.processes import free_ports
 from tests.integration.wire import Wire
 
 CONFIG = """

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from attrs import define, frozen
 
-from tests.integration.configured import ConfiguredGate, Entry, configured, free_ports
+from tests.integration.configured import ConfiguredGate, Entry, configured
 from tests.integration.gate import Identity
 from tests.integration.inbox import Inbox
+from tests.integration.processes import free_ports
 from tests.integration.routes import TLS_MODES, Mode
 from tests.integration.shapes import Shape, Shown
 from tests.integration.wire import CLIENT_NAME, Reply, Wire

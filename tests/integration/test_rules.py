@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from attrs import define, frozen
 
-from tests.integration.configured import ConfiguredGate, configured, free_ports
+from tests.integration.configured import ConfiguredGate, configured
 from tests.integration.gate import Identity
 from tests.integration.inbox import Inbox
+from tests.integration.processes import free_ports
 from tests.integration.shapes import Shape, Shown
 from tests.integration.wire import Reply, Wire
 from tests.support.certificates import Authority, pem

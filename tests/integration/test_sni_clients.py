@@ -15,10 +15,10 @@ from attrs import frozen
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.integration.configured import ConfiguredGate, configured, free_ports
+from tests.integration.configured import ConfiguredGate, configured
 from tests.integration.inbox import Inbox
 from tests.integration.openssl import CLIENT_SECONDS
-from tests.integration.processes import need
+from tests.integration.processes import free_ports, need
 from tests.support.certificates import Authority, Issued, pem
 
 CONFIG = """
