@@ -12,7 +12,7 @@ from attrs import define, field
 from tests.integration.processes import wait_until
 from tests.support.legacy import Legacy
 
-SESSION_SECONDS = 10.0
+SESSION_SECONDS = 60.0
 
 
 class _Session(socketserver.BaseRequestHandler):

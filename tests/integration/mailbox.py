@@ -11,7 +11,7 @@ from attrs import define, frozen
 
 from tests.integration.processes import wait_until
 
-DELIVERY_SECONDS = 30.0
+DELIVERY_SECONDS = 60.0
 HEAD_OCTETS = 16384
 TRACE_FIELDS = {"return-path", "x-original-to", "delivered-to", "received", "envelope-to"}
 FIELD = re.compile(rb"([!-9;-~]+):[^\n]*\n(?:[ \t][^\n]*\n)*")

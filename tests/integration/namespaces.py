@@ -66,7 +66,11 @@ def namespaces(*names: str) -> Iterator[Sequence[Namespace]]:
 def cable(one: Namespace, interface: str, other: Namespace, other_interface: str) -> None:
     """
     Join two namespaces by an interface in each; both are down, and without addresses.
+
+    Theirs need not be looked for twice: an interface whose own IPv6 address is still in doubt finds no neighbour.
     """
     ip = need("ip", root=True)
     ends = ["name", interface, "netns", one.name, "type", "veth", "peer", "name", other_interface, "netns", other.name]
     subprocess.run([ip, "link", "add", *ends], check=True, timeout=30)
+    for end, name in ((one, interface), (other, other_interface)):
+        end.shell(f"echo 0 >/proc/sys/net/ipv6/conf/{name}/accept_dad")

@@ -12,7 +12,7 @@ from attrs import define, field
 
 from tests.integration.processes import wait_until
 
-SESSION_SECONDS = 10.0
+SESSION_SECONDS = 60.0
 GREETING = b"220 recorder.example ESMTP\r\n"
 REPLIES = {
     b"EHLO": b"250-recorder.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250 SIZE 1000000\r\n",

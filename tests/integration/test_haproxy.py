@@ -29,8 +29,8 @@ AT_ONCE = 12
 SOURCES = [f"127.0.0.{last}" for last in range(11, 31)]
 MESSAGE_ID = re.compile(rb"^Message-ID: <(\w+)@client\.example>$", re.MULTILINE)
 CLIENT = re.compile(rb"^Received: from client\.example \(unknown \[([0-9.]+)\]\)$", re.MULTILINE)
-DELIVERY_SECONDS = 40.0
-ALL_SECONDS = 90.0
+DELIVERY_SECONDS = 120.0
+ALL_SECONDS = 300.0
 
 
 def here(name: str, changes: dict[str, str]) -> str:

@@ -16,7 +16,7 @@ from tests.integration.routes import TLS_MODES, Mode, Route
 from tests.integration.wire import Wire
 
 FORGED = "192.0.2.66"
-LOG_SECONDS = 10.0
+LOG_SECONDS = 60.0
 TRUSTING = {
     "smtpd_helo_required": "yes",
     "smtpd_authorized_xclient_hosts": "127.0.0.0/8",

@@ -14,7 +14,7 @@ from tests.integration.processes import wait_until
 from tests.integration.wire import Wire
 from tests.support.legacy import Connection, Legacy, LegacyPort
 
-SECONDS = 20.0
+SECONDS = 60.0
 INJECTED = b"MAIL FROM:<injected@example.org>\r\nRCPT TO:<b@example.org>\r\n"
 TRANSACTION = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\n"
 MESSAGE = b"Subject: one\r\n\r\n..dots\r\nlast line\r\n.\r\n"

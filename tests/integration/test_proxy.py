@@ -30,7 +30,7 @@ from tests.support.handshake import client_context
 from tlsgate.net.proxy_protocol import header_v1, header_v2
 from tlsgate.net.proxy_protocol.values import V2_SIGNATURE
 
-LOG_SECONDS = 10.0
+LOG_SECONDS = 60.0
 GATE_NAME = "gate.example"
 
 # Who a balancer says the client is: addresses that no socket here could have.

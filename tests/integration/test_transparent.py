@@ -53,17 +53,17 @@ def serving(where: Namespace, port: int, *hosts: str) -> Iterator[None]:
     finally:
         process.stdin.close()
         process.stdout.close()
-        process.wait(10)
+        process.wait(60)
 
 
 def dialled(
-    where: Namespace, host: str, port: int, *sources: str, setpriv: tuple[str, ...] = ()
+    where: Namespace, host: str, port: int, *sources: str, setpriv: tuple[str, ...] = (), seconds: int = 30
 ) -> dict[str, list[str]]:
     """
     Return what each source got from the backend: its greeting, and the length of its answer; or why nothing.
     """
-    command = where.command(*setpriv, *PROGRAM, "dial", host, str(port), *sources)
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=60)
+    command = where.command(*setpriv, *PROGRAM, "dial", host, str(port), str(seconds), *sources)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
     got: dict[str, list[str]] = json.loads(done.stdout)
     return got
@@ -114,7 +114,7 @@ def test_without_the_routes_there_is_no_connection(gate_and_backend: tuple[Names
     """
     gate, backend = gate_and_backend
     backend.shell(recipe("backend"))
-    [[told]] = dialled(gate, "10.0.0.2", 25, CLIENT).values()
+    [[told]] = dialled(gate, "10.0.0.2", 25, CLIENT, seconds=2).values()
     assert NO_ROUTE_BACK in told
 
 
@@ -157,7 +157,7 @@ certificates = [{{ chain = "{identity.certificate}", key = "{identity.key}" }}]
 endpoints = ["{endpoint}"]
 client_address = "transparent"
 """
-READ_GREETING = "import socket; print(socket.create_connection(('{address}', 2525), 10).makefile().readline())"
+READ_GREETING = "import socket; print(socket.create_connection(('{address}', 2525), 60).makefile().readline())"
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_a_client_of_the_whole_gate_is_seen(  # noqa: PLR0917 - one row of the t
         daemon.start(lambda: '"event":"listening"' in daemon.said())
         try:
             read = client.command(sys.executable, "-c", READ_GREETING.format(address=gate_address))
-            done = subprocess.run(read, check=False, capture_output=True, text=True, timeout=30)
+            done = subprocess.run(read, check=False, capture_output=True, text=True, timeout=60)
         finally:
             daemon.stop()
     assert client_address in done.stdout, f"{done}\n{daemon.said()}"

@@ -20,7 +20,7 @@ from tests.integration.postfix import Postfix
 from tests.integration.processes import free_port, private_folder, wait_until
 from tests.integration.routes import Mode, Route
 from tests.integration.test_backend_tls import Part, Scripted, config, send
-from tests.integration.test_proxy import BALANCER, FAR, FAR6, FORGED, LISTENER, Caller, header, logged
+from tests.integration.test_proxy import BALANCER, FAR, FAR6, FORGED, LISTENER, LOG_SECONDS, Caller, header, logged
 from tests.integration.wire import CLIENT_NAME, Reply, Wire
 
 ATTRIBUTES = b"XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"
@@ -285,7 +285,7 @@ def test_a_postfix_that_takes_no_xclient_from_us_gets_no_mail(identity: Identity
                     assert closed_to(wire)
                 assert "does not offer XCLIENT" in gate.wait_for(1, "backend-failed")[0]["reason"]
             # It says this of every session, and of what was said in it.
-            said = wait_until(lambda: re.findall(r"disconnect from .*", postfix.said())[2:], 10, postfix.said)
+            said = wait_until(lambda: re.findall(r"disconnect from .*", postfix.said())[2:], LOG_SECONDS, postfix.said)
             assert "client=" not in postfix.said()
             assert "mail=" not in str(said)
         finally:

@@ -2,10 +2,10 @@
 Two programs for inside a network namespace: a backend that greets everybody by address, and a gate's way to it.
 
     python -m tests.integration.transparent_dial serve PORT HOST...
-    python -m tests.integration.transparent_dial dial HOST PORT SOURCE...
+    python -m tests.integration.transparent_dial dial HOST PORT SECONDS SOURCE...
 
 `serve` says "ready" when it listens, and ends with its input. `dial` prints a JSON object: what each source got, the
-greeting and what came of a question behind it, or the reason why there was no connection.
+greeting and what came of a question behind it, or the reason why there was no connection within so many seconds.
 """
 
 import json
@@ -27,8 +27,9 @@ BULK_OCTETS = 300_000
 class Greeting(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         self.wfile.write(f"220 {self.client_address[0]}\r\n".encode())
-        octets = int(self.rfile.readline(100))
-        self.wfile.write(b"x" * octets + b"\r\n")
+        asked = self.rfile.readline(100).strip()
+        if asked.isdigit():  # a gate says QUIT instead
+            self.wfile.write(b"x" * int(asked) + b"\r\n")
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -74,13 +75,13 @@ class Client(LineOnlyReceiver):
 
 
 @defer.inlineCallbacks
-def dial(host: str, port: str, *sources: str):  # type: ignore[no-untyped-def] # noqa: ANN201
+def dial(host: str, port: str, seconds: str, *sources: str):  # type: ignore[no-untyped-def] # noqa: ANN201
     got = {}
     for source in sources:
-        endpoint = TransparentEndpoint(reactor, host, int(port), ip_address(source), 2)
+        endpoint = TransparentEndpoint(reactor, host, int(port), ip_address(source), float(seconds))
         try:
             client = yield connectProtocol(endpoint, Client())
-            got[source] = yield client.over.addTimeout(5, reactor)
+            got[source] = yield client.over.addTimeout(30, reactor)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what came of it
             got[source] = [f"{type(error).__name__}: {error}"]
     say(json.dumps(got))

@@ -259,7 +259,7 @@ class TestOverSockets:
         with running(replies) as server:
             begun = time.monotonic()
             told = asked(server, SOON_SECONDS)
-        assert time.monotonic() - begun < SOON_SECONDS + 2
+        assert time.monotonic() - begun < SOON_SECONDS + 10
         assert told.outcome is outcome
         assert told.evidence.startswith(evidence)
 
@@ -387,6 +387,7 @@ class TestGuard:
                 f"[tls]\ncertificates = [{{ chain = 'a', key = 'b' }}]\n[backend]\nendpoints = [{names}]\n", Path("/")
             )
             begun = time.monotonic()
-            found = guard(config, SOON_SECONDS)
-        assert time.monotonic() - begun < 2 * SOON_SECONDS
+            found = guard(config, 4 * SOON_SECONDS)
+        # One after the other they would have taken twelve.
+        assert time.monotonic() - begun < 10 * SOON_SECONDS
         assert [entry.outcome for entry in found] == [Outcome.UNREACHABLE] * 3
