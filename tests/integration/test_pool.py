@@ -2,6 +2,7 @@
 Several backends: which one a session goes to, and how the dead are found, left out, and taken back.
 """
 
+import socket
 import time
 from contextlib import ExitStack
 from itertools import pairwise
@@ -195,6 +196,30 @@ def test_a_backend_may_be_a_unix_socket(identity: Identity, tmp_path: Path, mode
             wire.quit()
         [message] = [message for one in backend.heard() for message in one.messages]
         assert message == messages.stuffed(sent).removesuffix(b".\r\n")
+
+
+def test_a_crowd_before_a_unix_socket_takes_it_from_nobody(identity: Identity, tmp_path: Path) -> None:
+    """
+    Where the queue of a TCP port is full the kernel tries again; where that of a UNIX socket is, a connection fails. Who
+    meets that is told to come again, and the next one is served.
+    """
+    port = free_port()
+    with private_folder("crowd") as folder, socket.socket(socket.AF_UNIX) as crowded, ExitStack() as crowd:
+        crowded.bind(str(folder / "socket"))
+        crowded.listen(0)
+        lines = f'endpoints = ["unix:{folder}/socket"]\naccept_open_relay = true\nprobe_seconds = 0'
+        told = config(identity, port, lines, listener='level = "offered"')
+        gate = crowd.enter_context(configured(tmp_path, told, identity.authority))
+        # The gate's own first call is in the queue, and is all that it holds.
+        for count in (1, 2):
+            assert told_at_once(gate, port)
+            assert "queue" in gate.wait_for(count, "backend-failed")[-1]["reason"]
+        crowd.enter_context(crowded.accept()[0])
+        with Caller(Route(port, "plain", gate.authority)) as wire:
+            served = crowd.enter_context(crowded.accept()[0])
+            served.sendall(b"220 crowded.example ESMTP\r\n")
+            assert wire.reply().code == 220
+        assert gate.journal("backend-down") == []
 
 
 def test_a_listener_has_its_own_group(identity: Identity, tmp_path: Path) -> None:

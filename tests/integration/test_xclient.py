@@ -17,7 +17,7 @@ from tests.integration.configured import ConfiguredGate, configured
 from tests.integration.gate import Identity
 from tests.integration.messages import RECIPIENT, SENDER
 from tests.integration.postfix import Postfix
-from tests.integration.processes import free_port, private_folder, wait_until
+from tests.integration.processes import accepts, free_port, private_folder, wait_until
 from tests.integration.routes import Mode, Route
 from tests.integration.test_backend_tls import Part, Scripted, config, send
 from tests.integration.test_proxy import BALANCER, FAR, FAR6, FORGED, LISTENER, LOG_SECONDS, Caller, header, logged
@@ -288,6 +288,39 @@ def test_a_postfix_that_takes_no_xclient_from_us_gets_no_mail(identity: Identity
             said = wait_until(lambda: re.findall(r"disconnect from .*", postfix.said())[2:], LOG_SECONDS, postfix.said)
             assert "client=" not in postfix.said()
             assert "mail=" not in str(said)
+        finally:
+            postfix.stop()
+
+
+@pytest.mark.parametrize("how", ["xclient", "proxy-v2"])
+def test_a_client_that_a_postfix_cannot_be_told_of_takes_it_from_nobody(
+    identity: Identity, tmp_path: Path, how: str
+) -> None:
+    """
+    Without IPv6 it has a 501, or a 421 for a greeting, for an IPv6 client; the next client finds it up.
+    """
+    settings = {
+        "xclient": {"smtpd_authorized_xclient_hosts": "127.0.0.1"},
+        "proxy-v2": {"smtpd_upstream_proxy_protocol": "haproxy"},
+    }[how]
+    port, sent = free_port(), messages.tiny()
+    with private_folder("ipv4") as folder:
+        postfix = Postfix(folder, settings=settings, ready=accepts)
+        try:
+            postfix.start()
+            lines = f'endpoints = ["tcp:127.0.0.1:{postfix.port}"]\nclient_address = "{how}"\nprobe_seconds = 0'
+            told = config(identity, port, lines, listener=f'proxy_protocol_from = ["{BALANCER}"]')
+            with configured(tmp_path, told, identity.authority) as gate:
+                route = Route(port, "starttls", gate.authority)
+                with Caller(route, source=BALANCER, before=header(2, FAR6)) as wire:
+                    assert closed_to(wire)
+                with Caller(route, source=BALANCER, before=header(2, FAR)) as wire:
+                    wire.greeted()
+                    send(wire, sent)
+                    wire.quit()
+                assert gate.journal("backend-down") == []
+            [arrived] = postfix.mailbox.collect(sent)
+            assert FAR in arrived.trace
         finally:
             postfix.stop()
 

@@ -2,7 +2,8 @@
 Ways to a backend: what a client hears when there is none, and when the next one helps.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -96,6 +97,99 @@ class TestNoBackend:
             for _ in range(61):
                 w.settle(1)
             w.inside()
+
+
+OFFERS_XCLIENT = (b"XCLIENT NAME ADDR", b"SIZE 0")
+
+
+def xclient_gets(answer: bytes) -> Callable[[Backend], None]:
+    """
+    Return what makes a backend answer XCLIENT so; with nothing, it hangs up.
+    """
+
+    def prepare(backend: Backend) -> None:
+        backend.legacy = Legacy(keywords=OFFERS_XCLIENT, answers={b"XCLI": answer})
+        if not answer:
+            backend.heard_max = len(b"EHLO mx.example.org\r\nXCLIENT ")
+
+    return prepare
+
+
+def heeding(words: bytes) -> Callable[[Backend], None]:
+    """
+    Return what makes a backend greet so, whoever it is told of.
+    """
+    answers = {b"PROX": b"", b"XCLI": b"220 well\r\n"}
+    return lambda backend: setattr(backend, "legacy", Legacy(greeting=words, keywords=OFFERS_XCLIENT, answers=answers))
+
+
+def greets_nobody(backend: Backend) -> None:
+    backend.silent = True
+
+
+class TestAClientThatTheBackendWillNotHave:
+    """A backend that knows who the client is may not want, or not understand, this one; others it serves."""
+
+    @pytest.mark.parametrize(
+        ("client_address", "prepare"),
+        [
+            ("proxy-v1", dying),
+            ("proxy-v1", heeding(b"554 go away\r\n")),
+            ("xclient", xclient_gets(b"554 go away\r\n")),
+            # So does a Postfix without IPv6 to an IPv6 address.
+            ("xclient", xclient_gets(b"501 5.5.4 Bad ADDR syntax\r\n")),
+            ("xclient", xclient_gets(b"")),
+        ],
+        ids=["closes", "greets with 554", "XCLIENT gets 554", "XCLIENT gets 501", "XCLIENT gets nothing"],
+    )
+    @pytest.mark.parametrize("level", ["offered", "required"])
+    def test_it_stays_up_for_others(self, level: str, client_address: str, prepare: Callable[[Backend], None]) -> None:
+        with conveying(client_address, level) as w:
+            w.new_backend = prepare
+            client = w.connect()
+            if level == "required":
+                client.starttls()
+            assert client.send(b"EHLO x\r\n").codes()[-1] in {421, 451, 554}
+            assert w.records("backend-failed")
+            assert w.records("backend-down") == []
+            w.new_backend = heeding(GREETING)
+            w.inside()
+
+    @pytest.mark.parametrize(
+        ("client_address", "prepare"),
+        [
+            ("proxy-v1", greets_nobody),
+            ("proxy-v1", heeding(b"HTTP/1.1 400 Bad Request\r\n")),
+            ("xclient", dying),
+            ("xclient", xclient_gets(b"550 5.7.0 not you\r\n")),
+            ("none", dying),
+            ("none", greeting(b"554 go away\r\n")),
+        ],
+        ids=["says nothing", "talks rubbish", "closes untold", "takes no XCLIENT", "never told", "never told, 554"],
+    )
+    def test_what_is_not_about_the_client_is_held_against_it(
+        self, client_address: str, prepare: Callable[[Backend], None]
+    ) -> None:
+        with conveying(client_address) as w:
+            w.new_backend = prepare
+            w.connect().starttls()
+            w.settle(301)
+            assert w.records("backend-down")
+
+
+@contextmanager
+def conveying(client_address: str, level: str = "required") -> Iterator[World]:
+    """
+    Have a gate whose backend is told of the client in that way.
+    """
+    with world(level) as w:
+        w.config = w.config.replace("probe_seconds = 0", f'probe_seconds = 0\nclient_address = "{client_address}"')
+        w.new_backend = heeding(GREETING)
+        w.service.reload()
+        w.settle(1)
+        assert w.records("backend-down") == []
+        w.backends.clear()
+        yield w
 
 
 class TestNextBackend:

@@ -12,16 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tlsgate.net.identity import ClientIdentity, xclient_commands
-from tlsgate.session.opening import (
-    BackendTls,
-    Failed,
-    Opening,
-    OpeningPlan,
-    Ready,
-    Send,
-    StartTls,
-    Step,
-)
+from tlsgate.session.opening import BackendTls, Opening, OpeningPlan
+from tlsgate.session.steps import Failed, Ready, Send, StartTls, Step
 from tlsgate.smtp.reply import BACKEND_TLS, BACKEND_UNREACHABLE, BackendReply, Reply
 
 PROXY = b"PROXY TCP4 192.0.2.7 198.51.100.1 40001 25\r\n"
@@ -60,6 +52,7 @@ class Identified:
 CONNECTED = Connected()
 SECURE = Handshake()
 IDENTIFIED = Identified()
+LOST = Lost()
 Event = Connected | Handshake | Lost | Identified | bytes
 
 
@@ -614,6 +607,45 @@ def test_a_greeting_that_is_no_refusal_is_not_quoted(said: bytes) -> None:
     failed = opening.received(said)[-1]
     assert isinstance(failed, Failed)
     assert failed.refusal is None
+
+
+JUDGED = [
+    (None, (CONNECTED, LOST), True),
+    (None, (CONNECTED, b"554 go away\r\n"), True),
+    (None, (CONNECTED, b"250 hm\r\n"), False),
+    (None, (CONNECTED, GREETING[:9], LOST), True),
+    (tell, (CONNECTED, LOST), False),
+    (tell, (CONNECTED, b"554 go away\r\n"), False),
+    (tell, (CONNECTED, GREETING, LOST), False),
+    (tell, (CONNECTED, GREETING, b"550 no\r\n"), False),
+    (tell, (CONNECTED, GREETING, OFFERS, LOST), True),
+    (tell, (CONNECTED, GREETING, OFFERS, b"554 5.7.1 not you\r\n"), True),
+    (tell, (CONNECTED, GREETING, OFFERS, b"501 5.5.4 bad ADDR\r\n"), True),
+    (tell, (CONNECTED, GREETING, OFFERS, b"550 5.7.0 not yours to say\r\n"), False),
+    (tell, (CONNECTED, GREETING, OFFERS, b"250 ok\r\n"), False),
+]
+
+
+@pytest.mark.parametrize(("xclient", "events", "judged"), JUDGED, ids=repr)
+def test_what_may_be_about_the_client_is_told_from_what_is_not(
+    xclient: Xclient | None, events: tuple[Event, ...], *, judged: bool
+) -> None:
+    """
+    A backend may have something against one client, once it knows who that is; that is no reason to keep others away.
+    """
+    opening = Opening(plan(), PROXY if xclient is None else b"", xclient)
+    *_, failed = [step for event in events for step in happen(opening, event)]
+    assert isinstance(failed, Failed)
+    assert failed.of_client is judged
+
+
+@pytest.mark.parametrize("xclient", [None, tell])
+def test_time_that_is_over_is_nobodys_fault_but_the_backends(xclient: Xclient | None) -> None:
+    opening = Opening(plan(), xclient=xclient)
+    opening.connected()
+    [failed] = opening.overdue()
+    assert failed == Failed(BACKEND_UNREACHABLE, "no answer in time, while the greeting was awaited")
+    assert opening.overdue() == []
 
 
 def test_a_long_refusal_stays_one_short_line_in_the_journal() -> None:

@@ -22,7 +22,8 @@ from zope.interface import implementer
 from tlsgate.net.secure import start_tls
 from tlsgate.net.wire import Wire, cancel, close, set_no_delay
 from tlsgate.policy.level import Level
-from tlsgate.session.opening import Failed, Opening, Ready, Send, StartTls, Step
+from tlsgate.session.opening import Opening
+from tlsgate.session.steps import Failed, Ready, Send, StartTls, Step
 from tlsgate.smtp import reply as replies
 from tlsgate.smtp.reply import BackendReply
 from tlsgate.tls.client import BackendTlsError, BackendTrust
@@ -163,8 +164,10 @@ class BackendProtocol(Protocol):
         self._gone = True
         if self._ready:
             self._link.lost()
+        elif self._opening is None:
+            self._link.failed(Failed(replies.BACKEND_UNREACHABLE, self._why(reason)))
         else:
-            self.give_up(self._why(reason))
+            self._take(self._opening.lost(self._why(reason)))
         cancel(self._closing)
         self._candidate.over()
 
@@ -181,14 +184,12 @@ class BackendProtocol(Protocol):
         """
         self._closing = close(self.transport, clock, closing_seconds)
 
-    def give_up(self, reason: str) -> None:
+    def give_up(self) -> None:
         """
-        End an opening that has come to nothing.
+        End an opening that takes too long.
         """
-        if self._opening is None:
-            self._link.failed(Failed(replies.BACKEND_UNREACHABLE, reason))
-        else:
-            self._take(self._opening.lost(reason))
+        if self._opening is not None:
+            self._take(self._opening.overdue())
 
     def _why(self, reason: Failure) -> str:
         trust = self._candidate.trust

@@ -22,8 +22,9 @@ from tlsgate.net.pool import Pool
 from tlsgate.net.proxy_protocol import Endpoint, header_v1, header_v2
 from tlsgate.policy.facts import TlsFacts
 from tlsgate.policy.level import Level
-from tlsgate.session.opening import BackendTls, Failed, Opening, OpeningPlan
+from tlsgate.session.opening import BackendTls, Opening, OpeningPlan
 from tlsgate.session.state import Terms
+from tlsgate.session.steps import Failed
 from tlsgate.smtp import reply as replies
 from tlsgate.smtp.reply import BackendReply
 from tlsgate.tls.client import BackendTrust
@@ -187,8 +188,7 @@ class Dialler:
                 self.journal("backend-up", {"backend": target.name})
         elif failure.ours:
             self.pool.not_reached(target, now)
-        # A refusal by a backend that knows who the client is may be about that client alone.
-        elif (counts or failure.refusal is None or not self._conveyed) and self.pool.failed(target, now):
+        elif (counts or not failure.of_client or not self._conveyed) and self.pool.failed(target, now):
             self.journal("backend-down", {"backend": target.name, "reason": failure.log_reason})
 
     def _clear(self, target: Target) -> None:

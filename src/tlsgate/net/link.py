@@ -7,6 +7,7 @@ from typing import Protocol as Interface
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.python.failure import Failure
 
@@ -14,7 +15,7 @@ from tlsgate.net.backend import BackendProtocol, Candidate, Quiet
 from tlsgate.net.client_name import Naming
 from tlsgate.net.deadlines import Deadline, Timeouts
 from tlsgate.net.wire import Wire
-from tlsgate.session.opening import Failed
+from tlsgate.session.steps import Failed
 from tlsgate.smtp import reply as replies
 from tlsgate.smtp.reply import BackendReply, Reply
 
@@ -47,6 +48,21 @@ class LinkListener(Interface):
 
 # No descriptors, no memory, no local port: clients can bring this about, and no backend is the worse for it.
 _OUR_LACK = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+
+def _not_connected(reason: Failure) -> Failed:
+    """
+    Return what is to be said of a backend to which there was no connection.
+    """
+    error = reason.value
+    number = getattr(error, "osError", None) or getattr(error, "errno", None)
+    # Without a number: this client has no address that the backend could be shown (see `TransparentEndpoint`), or the
+    # queue of a UNIX socket is full, for which Twisted has no words either.
+    ours = number in _OUR_LACK or (number is None and type(error) is ConnectError)
+    full = any(isinstance(word, Failure) for word in getattr(error, "args", ()))
+    told = "the queue of its socket is full" if full else reason.getErrorMessage()
+    return Failed(replies.BACKEND_UNREACHABLE, told, ours=ours)
+
 
 _NONE_UP = Failed(replies.BACKEND_UNREACHABLE, "no backend is up")
 
@@ -210,8 +226,7 @@ class Link:
 
     def _unreachable(self, candidate: Candidate, reason: Failure) -> None:
         candidate.over()
-        ours = getattr(reason.value, "osError", None) in _OUR_LACK
-        self.failed(Failed(replies.BACKEND_UNREACHABLE, reason.getErrorMessage(), ours=ours))
+        self.failed(_not_connected(reason))
 
     def _tried(self, failure: Failed | None) -> None:
         candidate, self._trying = self._trying, None
@@ -221,7 +236,7 @@ class Link:
     def _timed_out(self) -> None:
         if self._protocol is not None:
             protocol, self._protocol = self._protocol, None
-            protocol.give_up("no answer in time")
+            protocol.give_up()
         elif self._attempt is not None:
             self._attempt.cancel()
 

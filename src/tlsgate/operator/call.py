@@ -16,7 +16,7 @@ from tlsgate.config.endpoints import backend_host
 from tlsgate.operator.wire import Address, CallError, Wire
 from tlsgate.policy.facts import TlsFacts
 from tlsgate.smtp.framing import ReplyError, ReplyReader
-from tlsgate.smtp.reply import BackendReply, printable
+from tlsgate.smtp.reply import BackendReply
 from tlsgate.tls.certificates import CertificateError
 from tlsgate.tls.client import BackendTrust
 
@@ -24,7 +24,6 @@ STRANGER_IPV4 = "192.0.2.1"
 STRANGER_IPV6 = "2001:db8::1"
 STRANGER_PORT = 50_025
 
-SAID_CHARACTERS_MAX = 200
 REPLY_OCTETS_MAX = 65_536
 
 _PROXY_V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -94,8 +93,8 @@ class Call:
             self._start_tls()
         greeting = self._reply()
         if greeting.code != 220:
-            raise CallError(f"greeted with {said(greeting)}")
-        self.greeting = said(greeting)
+            raise CallError(f"greeted with {greeting.told()}")
+        self.greeting = greeting.told()
         self._greet()
         if manner.tls == "starttls":
             self._upgrade()
@@ -130,18 +129,18 @@ class Call:
             return
         if self._manner.client_address in {"proxy-v1", "proxy-v2"}:
             # Whoever takes PROXY headers knows EHLO: this is what a server says that does not, to the header.
-            raise CallError(f"answered EHLO, or the PROXY header, with {said(reply)}")
+            raise CallError(f"answered EHLO, or the PROXY header, with {reply.told()}")
         self.keywords = {}
         helo = self.say(b"HELO " + name)
         if helo.code != 250:
-            raise CallError(f"answered EHLO with {said(reply)} and HELO with {said(helo)}")
+            raise CallError(f"answered EHLO with {reply.told()} and HELO with {helo.told()}")
 
     def _upgrade(self) -> None:
         if "STARTTLS" not in self.keywords:
             raise CallError("does not offer STARTTLS")
         reply = self.say(b"STARTTLS")
         if reply.code != 220:
-            raise CallError(f"answered STARTTLS with {said(reply)}")
+            raise CallError(f"answered STARTTLS with {reply.told()}")
         self._start_tls()
         self._greet()
 
@@ -159,7 +158,7 @@ class Call:
         attributes = " ".join(f"{name}={value}" for name, value in known.items() if name in self.xclient)
         reply = self.say(f"XCLIENT {attributes}".encode("ascii"))
         if reply.code != 220:
-            raise CallError(f"answered XCLIENT with {said(reply)}")
+            raise CallError(f"answered XCLIENT with {reply.told()}")
         self._greet()
 
     def _reply(self) -> BackendReply:
@@ -175,14 +174,6 @@ class Call:
                 raise CallError("sent more than was asked for")
             if replies:
                 return replies[0]
-
-
-def said(reply: BackendReply) -> str:
-    """
-    Return *reply* as one line of printable ASCII, bounded.
-    """
-    text = b" / ".join(reply.raw.split(b"\r\n")[:-1]).decode("latin-1")
-    return printable(text, SAID_CHARACTERS_MAX)
 
 
 def proxy_header(version: Literal["proxy-v1", "proxy-v2"], ours: Address, theirs: Address) -> bytes:

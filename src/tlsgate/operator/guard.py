@@ -26,7 +26,7 @@ from enum import Enum
 from attrs import frozen
 
 from tlsgate.config import Backend, Config
-from tlsgate.operator.call import Call, Manner, said
+from tlsgate.operator.call import Call, Manner
 from tlsgate.operator.together import together
 from tlsgate.operator.wire import CallError, Deadline, Place, connected, places
 from tlsgate.smtp.reply import BackendReply
@@ -190,13 +190,13 @@ def _single_question(say: Say, sender: str, recipient: str) -> Answer:
     if not reply.positive:
         # 530: nobody gets further without authentication (RFC 4954 section 6) or TLS.
         outcome = Outcome.REFUSES if reply.code == 530 else Outcome.UNCLEAR
-        return Answer(outcome, f"{mail} got {said(reply)}")
+        return Answer(outcome, f"{mail} got {reply.told()}")
     rcpt = f"RCPT TO:<{recipient}>"
     reply = say(rcpt.encode("ascii"))
     # What was answered counts, even if the server hangs up now; the next question will notice.
     with suppress(CallError):
         say(b"RSET")
-    return Answer(meaning(reply), f"{rcpt} got {said(reply)}")
+    return Answer(meaning(reply), f"{rcpt} got {reply.told()}")
 
 
 def meaning(reply: BackendReply) -> Outcome:

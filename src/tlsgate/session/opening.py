@@ -18,16 +18,15 @@ The counterpart is `session`, to which the connection belongs once it is ready.
 
 from collections.abc import Callable
 from enum import Enum
-from typing import TypeAlias
 
 from attrs import Factory, define, frozen
 
+from tlsgate.session.steps import Failed, Ready, Send, StartTls, Step
 from tlsgate.smtp.framing import ReplyError, ReplyReader
-from tlsgate.smtp.reply import BACKEND_TLS, BACKEND_UNREACHABLE, BackendReply, Reply, printable
+from tlsgate.smtp.reply import BACKEND_TLS, BACKEND_UNREACHABLE, BackendReply, printable
 
 QUIT = b"QUIT\r\n"
-
-_REASON_CHARACTERS_MAX = 200  # of what the backend said, for one line in the journal
+_REASON_CHARACTERS_MAX = 200  # for one line in the journal
 
 
 class BackendTls(Enum):
@@ -51,50 +50,6 @@ class OpeningPlan:
     ehlo_name: str
     tls: BackendTls = BackendTls.NONE
     reply_octets_max: int = 65_536
-
-
-@frozen
-class Send:
-    """
-    Send these octets to the backend.
-    """
-
-    data: bytes
-
-
-@frozen
-class StartTls:
-    """
-    Start the client side of a TLS handshake with the backend; then call `Opening.tls_established`.
-    """
-
-
-@frozen
-class Ready:
-    """
-    The connection is the client's. *greeting* is the 220 that a client may be shown.
-    """
-
-    greeting: BackendReply
-
-
-@frozen
-class Failed:
-    """
-    The connection is of no use: close it, once everything sent to it is out.
-
-    *reply* is what the client gets, *log_reason* printable ASCII for the journal. *refusal* is the backend's own reply
-    where it greeted, or answered XCLIENT, with 4yz or 5yz: it is up, and does not want the client. *ours*: it failed on
-    our own side, and says nothing of the backend.
-    """
-
-    reply: Reply
-    log_reason: str
-    refusal: BackendReply | None = None
-    ours: bool = False
-
-
-Step: TypeAlias = Send | StartTls | Ready | Failed
 
 
 class _Awaited(Enum):
@@ -181,11 +136,16 @@ class Opening:
 
     def lost(self, reason: str) -> list[Step]:
         """
-        The connection is lost, or the time for the opening is over.
+        The connection is lost.
         """
-        if self._awaited is _Awaited.NOTHING:
-            return []
-        return self._failed(f"{printable(reason, _REASON_CHARACTERS_MAX)}, while {self._awaited.value} was awaited")
+        # Some close without a word to whom they do not want (tcpserver).
+        return self._broken_off(reason, of_client=self._judges_client)
+
+    def overdue(self) -> list[Step]:
+        """
+        The time for the opening is over.
+        """
+        return self._broken_off("no answer in time", of_client=False)
 
     @property
     def _answers(self) -> dict[_Awaited, Callable[[BackendReply], list[Step]]]:
@@ -199,7 +159,7 @@ class Opening:
 
     def _greeting(self, reply: BackendReply) -> list[Step]:
         if reply.code != 220:
-            return self._hung_up(_said("greeted with", reply), reply)
+            return self._hung_up(f"greeted with {reply.told()}", reply)
         if self.plan.tls is BackendTls.STARTTLS:
             return self._send_ehlo(_Awaited.EHLO_BEFORE_TLS)
         if self.xclient is not None:
@@ -208,7 +168,7 @@ class Opening:
 
     def _ehlo_before_tls(self, reply: BackendReply) -> list[Step]:
         if reply.code != 250:
-            return self._hung_up(_said("answered EHLO with", reply), reply)
+            return self._hung_up(f"answered EHLO with {reply.told()}", reply)
         if "STARTTLS" not in _keywords(reply):
             return self._hung_up("does not offer STARTTLS")
         self._awaited = _Awaited.STARTTLS
@@ -216,13 +176,13 @@ class Opening:
 
     def _starttls(self, reply: BackendReply) -> list[Step]:
         if reply.code != 220:
-            return self._hung_up(_said("answered STARTTLS with", reply), reply)
+            return self._hung_up(f"answered STARTTLS with {reply.told()}", reply)
         self._awaited = _Awaited.HANDSHAKE
         return [StartTls()]
 
     def _ehlo(self, reply: BackendReply) -> list[Step]:
         if reply.code != 250:
-            return self._hung_up(_said("answered EHLO with", reply), reply)
+            return self._hung_up(f"answered EHLO with {reply.told()}", reply)
         if self.xclient is None:
             return self._ready(self._greeting_inside_tls(reply))
         self._offered = _keywords(reply).get("XCLIENT")
@@ -244,7 +204,7 @@ class Opening:
 
     def _xclient(self, reply: BackendReply) -> list[Step]:
         if reply.code != 220:
-            return self._hung_up(_said("answered XCLIENT with", reply), reply)
+            return self._hung_up(f"answered XCLIENT with {reply.told()}", reply)
         return self._next_xclient() if self._xclient_commands else self._ready(reply)
 
     def _send_ehlo(self, awaited: _Awaited) -> list[Step]:
@@ -253,9 +213,8 @@ class Opening:
 
     def _greeting_inside_tls(self, reply: BackendReply) -> BackendReply:
         """
-        Return a greeting in the name the backend gave in its EHLO *reply*: the one it sent came in plaintext.
-
-        Only the name: many servers go on with the address of the one they greet, which is ours.
+        Return a greeting in the name the backend gave in its EHLO *reply*: the one it sent came in plaintext. Only the
+        name: many servers go on with the address of the one they greet, which is ours.
         """
         name = reply.lines()[0].split(b" ")[0] or self.plan.ehlo_name.encode("ascii")
         return BackendReply(220, b"220 " + name + b" ESMTP\r\n")
@@ -268,22 +227,34 @@ class Opening:
         """
         Fail while the channel is in order: with QUIT, unless what the backend *answered* was 421, which closes it.
         """
-        politely: list[Step] = [] if answered is not None and answered.code == 421 else [Send(QUIT)]
-        # A greeting that comes before XCLIENT is about us.
-        told = self.xclient is None or self._awaited is _Awaited.XCLIENT
-        of_ours = _REFUSED_OF_OURS.get(self._awaited) if told else None
-        refused = answered is not None and of_ours is not None and answered.code >= 400 and answered.code not in of_ours
-        return politely + self._failed(log_reason, answered if refused else None)
+        code = 0 if answered is None else answered.code
+        politely: list[Step] = [] if code == 421 else [Send(QUIT)]
+        of_ours = self._awaited is _Awaited.XCLIENT and code in _REFUSED_OF_OURS
+        refused = self._judges_client and code >= 400 and not of_ours
+        value = of_ours and code == _VALUE_REFUSED
+        return politely + self._failed(log_reason, answered if refused else None, of_client=refused or value)
 
-    def _failed(self, log_reason: str, refusal: BackendReply | None = None) -> list[Step]:
+    def _broken_off(self, reason: str, *, of_client: bool) -> list[Step]:
+        if self._awaited is _Awaited.NOTHING:
+            return []
+        told = f"{printable(reason, _REASON_CHARACTERS_MAX)}, while {self._awaited.value} was awaited"
+        return self._failed(told, of_client=of_client)
+
+    @property
+    def _judges_client(self) -> bool:
+        # A greeting that comes before XCLIENT is about us.
+        return self._awaited is (_Awaited.GREETING if self.xclient is None else _Awaited.XCLIENT)
+
+    def _failed(self, log_reason: str, refusal: BackendReply | None = None, *, of_client: bool = False) -> list[Step]:
         reply = BACKEND_TLS if self._awaited in _ON_THE_WAY_TO_TLS else BACKEND_UNREACHABLE
         self._awaited = _Awaited.NOTHING
-        return [Failed(reply, log_reason, refusal)]
+        return [Failed(reply, log_reason, refusal, of_client)]
 
 
-# Where the answer may be about the client, whom it may refuse, but for those codes: they say that our command was at
-# fault, or is not ours to give (XCLIENT_README: 501, 503, 550). The client has nothing to do with that.
-_REFUSED_OF_OURS = {_Awaited.GREETING: frozenset[int](), _Awaited.XCLIENT: frozenset({500, 501, 502, 503, 504, 550})}
+# The answer to XCLIENT may refuse the client, but for those codes: they say that our command was at fault, or is not
+# ours to give (XCLIENT_README: 501, 503, 550). The client has nothing to do with that.
+_REFUSED_OF_OURS = frozenset({500, 501, 502, 503, 504, 550})
+_VALUE_REFUSED = 501  # such as an IPv6 address where the backend has no IPv6: another client's may do
 _ON_THE_WAY_TO_TLS = frozenset({_Awaited.EHLO_BEFORE_TLS, _Awaited.STARTTLS, _Awaited.HANDSHAKE})
 
 
@@ -293,8 +264,3 @@ def _keywords(reply: BackendReply) -> dict[str, frozenset[str]]:
     """
     lines = [line.decode("latin-1").upper().split() for line in reply.lines()[1:]]
     return {words[0]: frozenset(words[1:]) for words in lines if words}
-
-
-def _said(doing: str, reply: BackendReply) -> str:
-    text = b" / ".join(reply.raw.split(b"\r\n")[:-1]).decode("latin-1")
-    return f"{doing} {printable(text, _REASON_CHARACTERS_MAX)}"

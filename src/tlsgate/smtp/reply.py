@@ -8,6 +8,7 @@ A reply of the backend is never rewritten: it is kept as it came.
 from attrs import evolve, frozen
 
 LINE_OCTETS_MAX = 512  # RFC 5321 section 4.5.3.1.5, the CRLF included
+_TOLD_CHARACTERS_MAX = 200
 
 
 def printable(text: str, characters_max: int) -> str:
@@ -65,6 +66,12 @@ class BackendReply:
         Return the texts of its lines, without codes and line ends.
         """
         return [line[4:] for line in self.raw.split(b"\r\n")[:-1]]
+
+    def told(self) -> str:
+        """
+        Return it as one line of printable ASCII, bounded, for the journal and for people.
+        """
+        return printable(b" / ".join(self.raw.split(b"\r\n")[:-1]).decode("latin-1"), _TOLD_CHARACTERS_MAX)
 
 
 # RFC 3207

@@ -1,0 +1,106 @@
+"""
+A way to a backend that cannot be had: whose fault that is.
+"""
+
+import errno
+
+import pytest
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import ConnectBindError, ConnectError, DNSLookupError, TCPTimedOutError
+from twisted.internet.error import ConnectionRefusedError as Refused
+from twisted.internet.error import TimeoutError as Overdue
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from tlsgate.net.backend import Candidate
+from tlsgate.net.deadlines import Timeouts
+from tlsgate.net.link import Link
+from tlsgate.session.opening import Opening, OpeningPlan
+from tlsgate.session.steps import Failed
+from tlsgate.smtp.reply import BackendReply, Reply
+
+
+@implementer(IStreamClientEndpoint)
+class Failing:
+    """
+    An endpoint that nobody can connect to.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def connect(self, protocolFactory: object) -> "Deferred[Protocol]":
+        return fail(self.error)
+
+
+class Listener:
+    """
+    Writes down what it is told.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[Reply] = []
+
+    def link_ready(self, greeting: BackendReply) -> None:
+        raise AssertionError(greeting)
+
+    def link_failed(self, reply: Reply, log_reason: str) -> None:
+        self.told.append(reply)
+
+    def link_data(self, data: bytes) -> None:
+        raise AssertionError(data)
+
+    def link_lost(self) -> None:
+        raise AssertionError
+
+
+def failure_of(error: Exception) -> Failed:
+    """
+    Return what is said of a backend that could not be connected to for this reason.
+    """
+    tried: list[Failed | None] = []
+    listener = Listener()
+    candidate = Candidate(
+        lambda: Failing(error), lambda: Opening(OpeningPlan("gate.example")), None, None, tried.append, lambda: None
+    )
+    Link(listener, [candidate], Clock(), Timeouts()).dial()
+    assert [reply.code for reply in listener.told] == [451]
+    [failed] = tried
+    assert failed is not None
+    return failed
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectBindError(errno.EMFILE, "Too many open files"),
+        OSError(errno.EMFILE, "Too many open files"),  # of a UNIX socket Twisted tells it as it comes
+        ConnectBindError(errno.EADDRNOTAVAIL, "all ports are taken"),
+        ConnectError(string="Connection was closed cleanly."),  # the same, if its queue is full
+        ConnectError(string="mail.example has no IPv6 address, as the client has"),  # from `TransparentEndpoint`
+    ],
+    ids=str,
+)
+def test_what_a_client_can_bring_about_is_not_held_against_a_backend(error: Exception) -> None:
+    """
+    Others would be turned away for it.
+    """
+    assert failure_of(error).ours
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Refused(errno.ECONNREFUSED, "Connection refused"),
+        TCPTimedOutError(errno.ETIMEDOUT, "timed out"),
+        Overdue(string="no answer"),
+        ConnectError(errno.EHOSTUNREACH, "No route to host"),
+        ConnectError(errno.ENOENT, "No such file or directory"),
+        DNSLookupError("no such name"),
+    ],
+    ids=str,
+)
+def test_a_backend_that_is_not_there_is_down(error: Exception) -> None:
+    assert not failure_of(error).ours
