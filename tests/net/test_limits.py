@@ -121,6 +121,13 @@ class TestSessionsPerSecond:
                 assert answers == [b""] * 3 + [TOO_MANY] * 3
                 w.settle(1.01)
 
+    def test_one_client_alone_cannot_use_it_up(self) -> None:
+        """What it is refused for itself is not taken from the others."""
+        with world(limits="sessions_per_second = 3\nsessions_per_client = 1") as w:
+            w.connect("192.0.2.1")
+            assert [refused(w, "192.0.2.1") for _ in range(9)] == [TOO_MANY_OF_YOURS] * 9
+            assert [refused(w, f"192.0.2.{number}") for number in (2, 3, 4)] == [b"", b"", TOO_MANY]
+
     def test_a_quiet_hour_saves_nothing_up(self) -> None:
         with world(limits="sessions_per_second = 2") as w:
             assert refused(w, "192.0.2.1") == b""

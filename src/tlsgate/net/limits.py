@@ -53,12 +53,13 @@ class Limits:
         """
         Count a session in and return `None`, or return why it may not begin. *now* is in seconds.
         """
+        key = None if client is None else network(client)
+        if key is not None and self._by_client[key] >= self.sessions_per_client_max:
+            return replies.TOO_MANY_SESSIONS_OF_YOURS
+        # Last, so that nobody spends of the allowance of all who is not let in anyway.
         if self.sessions >= self.sessions_max or not self._in_time(now):
             return replies.TOO_MANY_SESSIONS
-        if client is not None:
-            key = network(client)
-            if self._by_client[key] >= self.sessions_per_client_max:
-                return replies.TOO_MANY_SESSIONS_OF_YOURS
+        if key is not None:
             self._by_client[key] += 1
         self.sessions += 1
         return None
