@@ -377,6 +377,26 @@ class TestLife:
         # Nothing was waited for: it would have been half a minute.
         assert time.monotonic() - begun < 20
 
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_told_twice_it_waits_for_nobody(self, start: Starter, number: signal.Signals) -> None:
+        """Who says it again will not wait for the mail transaction under way."""
+        port = free_port()
+        gate = start(*start.short(port), "--level", "offered", port=port)
+        gate.await_greeting()
+        with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as client:
+            client.sendall(b"EHLO x\r\nMAIL FROM:<a@example.org>\r\n")
+            with client.makefile("rb") as wire:
+                while not wire.readline().startswith(b"250 OK to MAIL"):
+                    pass
+                begun = time.monotonic()
+                gate.process.send_signal(number)
+                gate.await_words("Closed)")
+                gate.process.send_signal(number)
+                assert gate.process.wait(SECONDS) in {0, -number}
+        assert time.monotonic() - begun < 20
+        assert '"event":"stopped","sessions_cut_off":1' in gate.said()
+        assert "Traceback" not in gate.said()
+
     def test_hup_reads_the_certificate_again_and_keeps_the_old_one(self, start: Starter) -> None:
         port = free_port()
         gate = start(*start.short(port), port=port)

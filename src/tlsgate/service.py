@@ -123,6 +123,8 @@ class GateService(MultiService):
     def stopService(self) -> "Deferred[None]":
         """
         Stop accepting; let mail transactions finish; then close what is left (RFC 5321 section 3.8).
+
+        A further signal ends the waiting.
         """
         cancel(self._watch)
         for prober in self._probers:
@@ -130,6 +132,10 @@ class GateService(MultiService):
         stopped: Deferred[None] = Deferred()
         frontends = [*self._past, *(frontend for frontend, _ in self._listening.values())]
         deadline = self._reactor.seconds() + self.config.limits.drain_timeout_seconds
+
+        def hurry(*_: object) -> None:
+            nonlocal deadline
+            deadline = self._reactor.seconds()
 
         def wait(_: object = None) -> None:
             left = sum(len(frontend.protocols) for frontend in frontends)
@@ -146,6 +152,9 @@ class GateService(MultiService):
             self._witness.journal.close()
             stopped.callback(None)
 
+        # Twisted's own handler would stop a reactor that is stopping, and log that this is an error.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, hurry)
         closed = maybeDeferred(super().stopService)
         for frontend in frontends:
             frontend.drain()

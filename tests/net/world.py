@@ -338,7 +338,7 @@ def world(
     )  # fmt: skip
     (_folder()[1] / "journal").unlink(missing_ok=True)
     network = Network()
-    usual_handler = signal.getsignal(signal.SIGHUP)
+    usual_handlers = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
     usual_clock = twisted.protocols.tls._get_default_clock
     # Small writes are gathered until the reactor's next turn, and that is this one's.
     twisted.protocols.tls._get_default_clock = lambda: network
@@ -346,4 +346,5 @@ def world(
         yield World(config, network, **more)
     finally:
         twisted.protocols.tls._get_default_clock = usual_clock
-        signal.signal(signal.SIGHUP, usual_handler)
+        for number, handler in usual_handlers.items():
+            signal.signal(number, handler)
