@@ -165,6 +165,8 @@ class GateService(MultiService):
         """
         Read the configuration and the certificates again, for new sessions; keep the old ones on any fault.
         """
+        if not self.running:
+            return  # stopping: there will be no new sessions
         if not self._witness.journal.reopen():
             self._witness.warn((NOT_REOPENED,))
         try:

@@ -107,6 +107,18 @@ class TestDrain:
         with world() as w:
             assert stop(w)
 
+    def test_nothing_is_begun_any_more(self) -> None:
+        """Not by HUP either, whose work would be to listen anew and to call backends."""
+        with world() as w:
+            client = w.inside().send(TRANSACTION)
+            stop(w)
+            dials = len(w.network.tcpClients)
+            w.service.reload()
+            w.settle(5)
+            assert w.records("reloaded") == []
+            assert len(w.network.tcpClients) == dials
+            assert client.send(b"DATA\r\n").codes()[-1] == 354
+
     def test_a_client_in_its_handshake_is_told_behind_it(self) -> None:
         with world() as w:
             client = w.connect().send(b"EHLO x\r\n").send(b"STARTTLS\r\n")
