@@ -180,8 +180,8 @@ class GateService(MultiService):
             problems = [f"tls: {problem}" for problem in outcome.problems]
             self._witness.record("reload-refused", {"problems": problems})
             return
-        watch_open_relays(assembly, self._assembly.cleared)
         self._witness.know(config)
+        watch_open_relays(assembly, self._assembly.cleared)
         self._witness.warn((*outcome.warnings, *config.warnings, *make_room(config.limits.sessions)))
         self._witness.metrics.certificates(assembly.identities.expiries())
         self._put_to_work(assembly)

@@ -287,3 +287,31 @@ def test_the_kernel_of_these_tests_takes_what_it_has_room_for() -> None:
         client.end.room = 100
         w.settle()
         assert client.heard() == b" 2.0.0 OK\r\n"
+
+
+class TestWhatIsToldOfIt:
+    def up(self, w: World, port: int = BACKEND_PORT) -> float | None:
+        registry = w.service._witness.metrics.registry
+        value: float | None = registry.get_sample_value("tlsgate_backend_up", {"backend": f"tcp:127.0.0.1:{port}"})
+        return value
+
+    def test_after_a_reload_all_are_in_rotation_again(self) -> None:
+        """And an alarm for one that was down before ends, if it answers now."""
+        with world() as w:
+            w.network.answers[BACKEND_PORT] = "refuse"
+            w.connect().starttls().lose()
+            assert self.up(w) == 0
+            w.network.answers[BACKEND_PORT] = "accept"
+            w.service.reload()
+            w.settle(1)
+            w.inside()
+            assert self.up(w) == 1
+
+    def test_one_that_a_reload_brings_is_out_of_it_until_it_was_asked(self) -> None:
+        with world() as w:
+            w.config = w.config.replace(str(BACKEND_PORT), str(SECOND_PORT)).replace("accept_open_relay = true", "")
+            w.new_backend = lambda backend: setattr(backend, "silent", True)
+            w.service.reload()
+            w.settle(1)
+            assert w.connect().heard() == DOWN
+            assert self.up(w, SECOND_PORT) == 0

@@ -143,8 +143,8 @@ class Metrics:
         """
         for backend in self._names.backends - names.backends:
             self._backend_up.remove(backend)
-        for backend in names.backends - self._names.backends:
-            # In rotation until it has failed.
+        for backend in names.backends:
+            # In rotation until it has failed, whatever it did under the configuration before.
             self._backend_up.labels(backend).set(1)
         self._names = names
 
