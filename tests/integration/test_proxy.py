@@ -4,6 +4,7 @@ PROXY headers, on both sides: from balancers before the gate, however they are c
 
 import json
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
@@ -31,6 +32,7 @@ from tlsgate.net.proxy_protocol import header_v1, header_v2
 from tlsgate.net.proxy_protocol.values import V2_SIGNATURE
 
 LOG_SECONDS = 60.0
+HEADER_SECONDS = 6.0  # more than Exim (3) and Postfix (5) wait for a header
 GATE_NAME = "gate.example"
 
 # Who a balancer says the client is: addresses that no socket here could have.
@@ -211,6 +213,24 @@ def test_the_server_sees_the_address_that_a_balancer_conveyed(before: Before, ve
             wire.quit()
         assert conveyed in before.server.mailbox.collect(sent)[0].trace
     assert logged(before.server, before.told(conveyed))
+
+
+@versions
+def test_a_client_that_takes_its_time_over_the_handshake_is_served(before: Before, version: int) -> None:
+    """
+    Servers wait for a header for three seconds, or five: who is not told of before must not have been connected.
+    """
+    sent = messages.tiny()
+    with before.call(version, "127.0.0.6") as wire:
+        wire.reply()
+        assert wire.command(f"EHLO {CLIENT_NAME}").code == 250
+        assert wire.command("STARTTLS").code == 220
+        time.sleep(HEADER_SECONDS)
+        wire.handshake()
+        assert wire.command(f"EHLO {CLIENT_NAME}").code == 250
+        send(wire, sent)
+        wire.quit()
+    assert "127.0.0.6" in before.server.mailbox.collect(sent)[0].trace
 
 
 @versions

@@ -10,6 +10,7 @@ import pytest
 from tests.net.memory import Network
 from tests.net.world import BACKEND_PORT, SECOND_PORT, Backend, Client, World, world
 from tests.support.legacy import Legacy
+from tlsgate.net.proxy_protocol.values import V2_SIGNATURE
 
 DOWN = b"421 4.3.2 The mail server is not available, try again later\r\n"
 UNREACHABLE = b"451 4.4.1 The mail server cannot be reached, try again later\r\n"
@@ -178,13 +179,15 @@ class TestAClientThatTheBackendWillNotHave:
 
 
 @contextmanager
-def conveying(client_address: str, level: str = "required") -> Iterator[World]:
+def conveying(
+    client_address: str, level: str = "required", prepare: Callable[[Backend], None] | None = None
+) -> Iterator[World]:
     """
     Have a gate whose backend is told of the client in that way.
     """
     with world(level) as w:
         w.config = w.config.replace("probe_seconds = 0", f'probe_seconds = 0\nclient_address = "{client_address}"')
-        w.new_backend = heeding(GREETING)
+        w.new_backend = prepare or heeding(GREETING)
         w.service.reload()
         w.settle(1)
         assert w.records("backend-down") == []
@@ -231,6 +234,15 @@ class TestDialling:
             client.send(b"STARTTLS\r\n")
             assert len(w.backends) == 1
             assert w.backend.said == GREETING
+
+    def test_one_that_is_told_of_the_handshake_is_dialled_behind_it(self) -> None:
+        """It waits a few seconds for what it is told, and a client may take longer."""
+        with conveying("proxy-v2", prepare=greets_nobody) as w:
+            client = w.connect().send(b"EHLO x\r\n").send(b"STARTTLS\r\n")
+            assert w.backends == []
+            client.handshake()
+            assert w.backend.heard.startswith(V2_SIGNATURE)
+            assert b"TLSv1.3" in w.backend.heard
 
     @pytest.mark.parametrize("tls", ["starttls", "implicit"])
     def test_a_client_that_gives_up_leaves_no_connection(self, tls: str) -> None:

@@ -24,7 +24,6 @@ from tlsgate.net.wire import Wire, cancel, close, set_no_delay
 from tlsgate.policy.level import Level
 from tlsgate.session.opening import Opening
 from tlsgate.session.steps import Failed, Ready, Send, StartTls, Step
-from tlsgate.smtp import reply as replies
 from tlsgate.smtp.reply import BackendReply
 from tlsgate.tls.client import BackendTlsError, BackendTrust
 
@@ -70,7 +69,7 @@ class Owner(Interface):
 
     def connected(self, protocol: "BackendProtocol") -> None:
         """
-        The connection is there; the opening waits for `BackendProtocol.begin`.
+        The connection is there.
         """
 
     def ready(self, greeting: BackendReply) -> None:
@@ -110,7 +109,7 @@ class BackendProtocol(Protocol):
     def __init__(self, link: Owner, candidate: Candidate) -> None:
         self._link = link
         self._candidate = candidate
-        self._opening: Opening | None = None
+        self._opening = candidate.opening()
         self._ready = False
         self._gone = False
         self._closing: IDelayedCall | None = None
@@ -121,12 +120,6 @@ class BackendProtocol(Protocol):
         """
         set_no_delay(self.transport)
         self._link.connected(self)
-
-    def begin(self) -> None:
-        """
-        Begin the opening.
-        """
-        self._opening = self._candidate.opening()
         self._take(self._opening.connected())
 
     def dataReceived(self, data: bytes) -> None:
@@ -135,11 +128,8 @@ class BackendProtocol(Protocol):
         """
         if self._ready:
             self._link.data(data)
-        elif self._opening is not None:
-            self._take(self._opening.received(data))
         else:
-            self._link.failed(Failed(replies.BACKEND_UNREACHABLE, "spoke before it was told who the client is"))
-            self.transport.abortConnection()
+            self._take(self._opening.received(data))
 
     def handshakeCompleted(self) -> None:
         """
@@ -154,8 +144,7 @@ class BackendProtocol(Protocol):
                 fault = None if level is None else level.judge(facts).reason or None
             except BackendTlsError as error:
                 fault = error.reason
-        if self._opening is not None:
-            self._take(self._opening.tls_established(fault))
+        self._take(self._opening.tls_established(fault))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -164,8 +153,6 @@ class BackendProtocol(Protocol):
         self._gone = True
         if self._ready:
             self._link.lost()
-        elif self._opening is None:
-            self._link.failed(Failed(replies.BACKEND_UNREACHABLE, self._why(reason)))
         else:
             self._take(self._opening.lost(self._why(reason)))
         cancel(self._closing)
@@ -175,8 +162,7 @@ class BackendProtocol(Protocol):
         """
         It is known now who the client is.
         """
-        if self._opening is not None:
-            self._take(self._opening.identified())
+        self._take(self._opening.identified())
 
     def close(self, clock: IReactorTime, closing_seconds: float) -> None:
         """
@@ -188,8 +174,7 @@ class BackendProtocol(Protocol):
         """
         End an opening that takes too long.
         """
-        if self._opening is not None:
-            self._take(self._opening.overdue())
+        self._take(self._opening.overdue())
 
     def _why(self, reason: Failure) -> str:
         trust = self._candidate.trust

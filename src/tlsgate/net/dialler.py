@@ -111,12 +111,17 @@ class Dialler:
         """
         return self.pool.any_up
 
-    def link(
-        self, listener: LinkListener, who: ClientIdentity, tls: Callable[[], TlsFacts | None], *, tls_to_come: bool
-    ) -> Link:
+    @property
+    def tells_of_tls(self) -> bool:
         """
-        Return a link for the session of *who*, to be dialled. *tls* returns the TLS facts once they are known;
-        *tls_to_come*: they are not yet.
+        Whether the first words to these backends tell of the client's TLS. They wait a few seconds for them, and a
+        handshake may take longer.
+        """
+        return self.client_address is ClientAddress.PROXY_V2
+
+    def link(self, listener: LinkListener, who: ClientIdentity, tls: TlsFacts | None) -> Link:
+        """
+        Return a link for the session of *who*, to be dialled. *tls*: what is known of its TLS.
         """
         if who.address is None and self.client_address in _NEEDS_ADDRESS:
             # A header without an address would make the backend take our own for the client's.
@@ -124,9 +129,7 @@ class Dialler:
         targets = self.pool.candidates()
         naming = Naming.begun(who, self.names if targets else None)
         candidates = [self._candidate(target, naming, tls) for target in targets]
-        # Version 2 tells the backend what the handshake achieved, so it can be written only then.
-        waiting = tls_to_come and self.client_address is ClientAddress.PROXY_V2
-        return Link(listener, candidates, self.clock, self.timeouts, waiting, self._conveyed, naming)
+        return Link(listener, candidates, self.clock, self.timeouts, self._conveyed, naming)
 
     def terms(self, terms: Terms) -> Terms:
         """
@@ -165,14 +168,14 @@ class Dialler:
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.clock.seconds(), UTC)
 
-    def _candidate(self, target: Target, naming: Naming, tls: Callable[[], TlsFacts | None]) -> Candidate:
+    def _candidate(self, target: Target, naming: Naming, tls: TlsFacts | None) -> Candidate:
         def endpoint() -> IStreamClientEndpoint:
             self.pool.session_started(target)
             return target.endpoint(naming.who)
 
         return Candidate(
             endpoint,
-            lambda: self._opening(naming, tls()),
+            lambda: self._opening(naming, tls),
             target.trust,
             self.level,
             partial(self._tried, target, counts=False),

@@ -72,16 +72,14 @@ class Link:
     """
     The way to a backend, for one session.
 
-    *waiting_for_tls*: who the client is will be known, and told, only after its handshake; until `tls_known`, a
-    connection may be made, but nothing is said. *conveyed*: the backend is told who the client is. *naming*: what it is
-    told has still to be found; the backend hears all up to that.
+    *conveyed*: the backend is told who the client is. *naming*: what it is told has still to be found; the backend
+    hears all up to that.
     """
 
     _listener: LinkListener
     _candidates: list[Candidate]
     _clock: IReactorTime
     _timeouts: Timeouts
-    _waiting_for_tls: bool = False
     _conveyed: bool = False
     _naming: Naming | None = None
     _failure: Failed = _NONE_UP
@@ -111,15 +109,6 @@ class Link:
         protocol = BackendProtocol(self, candidate)
         attempt = self._attempt = candidate.endpoint().connect(Quiet.forProtocol(lambda: protocol))
         attempt.addCallbacks(lambda _: self._dialled(protocol), lambda reason: self._unreachable(candidate, reason))
-
-    def tls_known(self) -> None:
-        """
-        The client's handshake is done: say who it is.
-        """
-        if self._waiting_for_tls:
-            self._waiting_for_tls = False
-            if self._protocol is not None:
-                self._begin(self._protocol)
 
     def write(self, data: bytes) -> None:
         """
@@ -158,10 +147,8 @@ class Link:
         The connection is there.
         """
         self._protocol = protocol
-        if self._waiting_for_tls:
-            self._deadline.clear()
-        else:
-            self._begin(protocol)
+        # From here on the backend has its own time, for the greeting and all the rest.
+        self._deadline.set(self._timeouts.backend_seconds)
 
     def ready(self, greeting: BackendReply) -> None:
         """
@@ -205,11 +192,6 @@ class Link:
             self._listener.link_lost()
 
     # -- inside
-
-    def _begin(self, protocol: BackendProtocol) -> None:
-        # From here on the backend has its own time, for the greeting and all the rest.
-        self._deadline.set(self._timeouts.backend_seconds)
-        protocol.begin()
 
     def _identified(self) -> None:
         if self._protocol is not None:

@@ -130,8 +130,6 @@ class Relay:
         self._do(self._session.tls_established(facts))
         if self._dial_put_off:
             self._dial()
-        elif self._link is not None:
-            self._link.tls_known()
 
     def client_lost(self, reason: str) -> None:
         """
@@ -245,17 +243,16 @@ class Relay:
         self._client.start_tls()
 
     def _dial_backend(self, _: DialBackend) -> None:
-        handshaking = self._session.waiting is Waiting.HANDSHAKE
-        if handshaking and self._routes.by_sni:
+        if self._session.waiting is Waiting.HANDSHAKE and self._routes.after_tls:
             self._dial_put_off = True
         else:
-            self._dial(tls_to_come=handshaking)
+            self._dial()
 
-    def _dial(self, *, tls_to_come: bool = False) -> None:
+    def _dial(self) -> None:
         self._dial_put_off = False
         dialler = self._routes.dialler(None if self._facts is None else self._facts.sni)
         self._session.terms = dialler.terms(self._session.terms)
-        self._link = dialler.link(self, self._who, lambda: self._facts, tls_to_come=tls_to_come)
+        self._link = dialler.link(self, self._who, self._facts)
         self._link.dial()
 
     def _hang_up_backend(self, action: HangUpBackend) -> None:

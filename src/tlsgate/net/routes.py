@@ -30,11 +30,13 @@ class Routes:
     routes: Sequence[Route] = ()
 
     @property
-    def by_sni(self) -> bool:
+    def after_tls(self) -> bool:
         """
-        Whether the SNI must be known before a backend can be dialled.
+        Whether a client's handshake must be over before a backend is dialled: the SNI chooses it, or it is told of the
+        TLS at once.
         """
-        return any(route.snis is not None for route in self.routes)
+        by_sni = any(route.snis is not None for route in self.routes)
+        return by_sni or self.dialler(None).tells_of_tls
 
     @property
     def diallers(self) -> tuple[Dialler, ...]:
