@@ -156,6 +156,20 @@ class TestAClientThatTheBackendWillNotHave:
             w.new_backend = heeding(GREETING)
             w.inside()
 
+    def test_the_gate_asks_for_itself_whether_it_is_up(self) -> None:
+        """A second later, and even where backends that are up are not asked otherwise."""
+        with conveying("proxy-v1") as w:
+            w.new_backend = dying
+            w.connect().starttls()
+            assert w.records("backend-down") == []
+            w.settle(1)
+            assert len(w.records("backend-down")) == 1
+            assert w.connect().heard() == DOWN
+            w.new_backend = heeding(GREETING)
+            w.settle(1)
+            w.settle(1)
+            w.inside()
+
     @pytest.mark.parametrize(
         ("client_address", "prepare"),
         [

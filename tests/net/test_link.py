@@ -3,6 +3,7 @@ A way to a backend that cannot be had: whose fault that is.
 """
 
 import errno
+from ipaddress import ip_address
 
 import pytest
 from twisted.internet.defer import Deferred, fail
@@ -16,7 +17,10 @@ from zope.interface import implementer
 
 from tlsgate.net.backend import Candidate
 from tlsgate.net.deadlines import Timeouts
+from tlsgate.net.dialler import ClientAddress, Dialler, Target
+from tlsgate.net.identity import ClientIdentity
 from tlsgate.net.link import Link
+from tlsgate.net.pool import Pool
 from tlsgate.session.opening import Opening, OpeningPlan
 from tlsgate.session.steps import Failed
 from tlsgate.smtp.reply import BackendReply, Reply
@@ -104,3 +108,24 @@ def test_what_a_client_can_bring_about_is_not_held_against_a_backend(error: Exce
 )
 def test_a_backend_that_is_not_there_is_down(error: Exception) -> None:
     assert not failure_of(error).ours
+
+
+@pytest.mark.parametrize("how", ClientAddress)
+def test_what_happens_from_a_clients_own_address_is_asked_about_in_our_own_name(how: ClientAddress) -> None:
+    """
+    Answers to a client in the backend's own network do not come back here, whoever else is served.
+    """
+    target = Target("tcp:mail.example:25", lambda _: Failing(Overdue(string="no answer")))
+    journal: list[str] = []
+    dialler = Dialler(
+        "default", Clock(), Pool((target,)), OpeningPlan("gate.example"), Timeouts(),
+        lambda event, _: journal.append(event), how,
+    )  # fmt: skip
+    dialler.link(Listener(), ClientIdentity(ip_address("192.0.2.7"), 4711), None).dial()
+    if how is ClientAddress.TRANSPARENT:
+        assert dialler.any_up
+        assert journal == []
+        assert dialler.pool.due_for_probe(0) == [target]
+        dialler.probe(Listener(), target).dial()
+    assert not dialler.any_up
+    assert journal == ["backend-down"]

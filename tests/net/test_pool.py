@@ -148,6 +148,28 @@ class TestProbes:
         assert backends.due_for_probe(49.9) == []
         assert backends.due_for_probe(50.0) == ["a", "b", "c"]
 
+    def test_one_in_doubt_is_asked_at_once_and_has_clients_until_it_answers(self) -> None:
+        backends = pool()
+        backends.doubted("a", 10.0)
+        assert backends.candidates() == ["a", "b", "c"]
+        assert backends.due_for_probe(10.0) == ["a"]
+        backends.doubted("a", 10.1)
+        assert backends.due_for_probe(11.0) == []
+        assert backends.failed("a", 11.0)
+        assert backends.candidates() == ["b", "c"]
+
+    def test_doubt_is_over_when_it_has_answered(self) -> None:
+        backends = pool()
+        backends.doubted("a", 10.0)
+        assert not backends.succeeded("a", 10.1)
+        assert backends.due_for_probe(1e9) == []
+
+    def test_one_that_is_down_anyway_is_not_asked_sooner(self) -> None:
+        backends = pool()
+        backends.failed("a", 10.0)
+        backends.doubted("a", 10.0)
+        assert backends.due_for_probe(10.9) == []
+
     def test_only_changes_are_reported(self) -> None:
         backends = pool()
         assert not backends.succeeded("a", 0.0)

@@ -191,8 +191,14 @@ class Dialler:
                 self.journal("backend-up", {"backend": target.name})
         elif failure.ours:
             self.pool.not_reached(target, now)
-        elif (counts or not failure.of_client or not self._conveyed) and self.pool.failed(target, now):
+        elif not counts and self._may_be_of_client(failure):
+            self.pool.doubted(target, now)
+        elif self.pool.failed(target, now):
             self.journal("backend-down", {"backend": target.name, "reason": failure.log_reason})
+
+    def _may_be_of_client(self, failure: Failed) -> bool:
+        # From a client's own address even a connection depends on the client: the answers must find the way back here.
+        return self.client_address is ClientAddress.TRANSPARENT or (self._conveyed and failure.of_client)
 
     def _clear(self, target: Target) -> None:
         def answered(objection: str | None) -> None:

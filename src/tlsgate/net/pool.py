@@ -33,6 +33,7 @@ class Spread(Enum):
 class _Backend:
     """
     What is known of one backend. It is up if *retry_seconds* is 0; else that is the time from its last failure on.
+    *doubted*: it is up, and to be probed all the same.
     """
 
     sessions: int = 0
@@ -40,6 +41,7 @@ class _Backend:
     retry_seconds: float = 0.0
     probe_due: float = 0.0
     probing: bool = False
+    doubted: bool = False
 
     @property
     def up(self) -> bool:
@@ -117,8 +119,17 @@ class Pool(Generic[Key]):
             return False  # a dial from before it was down: no news
         backend.retry_seconds = min(max(2 * backend.retry_seconds, RETRY_SECONDS_MIN), RETRY_SECONDS_MAX)
         backend.probe_due = now + backend.retry_seconds
-        backend.probing = False
+        backend.probing = backend.doubted = False
         return was_up
+
+    def doubted(self, key: Key, now: float) -> None:
+        """
+        A dial has failed, maybe for reasons of the client it was for: let a probe decide.
+        """
+        backend = self._backends[key]
+        if backend.up and not backend.probing:
+            backend.doubted = True
+            backend.probe_due = now
 
     def not_reached(self, key: Key, now: float) -> None:
         """
@@ -140,7 +151,7 @@ class Pool(Generic[Key]):
         was_up = backend.up
         backend.retry_seconds = 0.0
         backend.probe_due = now + self.probe_seconds
-        backend.probing = False
+        backend.probing = backend.doubted = False
         return not was_up
 
     def due_for_probe(self, now: float) -> list[Key]:
@@ -153,7 +164,7 @@ class Pool(Generic[Key]):
         return due
 
     def _is_due(self, backend: _Backend, now: float) -> bool:
-        wanted = not backend.up or self.probe_seconds > 0
+        wanted = not backend.up or backend.doubted or self.probe_seconds > 0
         return wanted and not backend.probing and now >= backend.probe_due
 
     def _load(self, key: Key) -> tuple[int, int]:
