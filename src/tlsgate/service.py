@@ -193,6 +193,8 @@ class GateService(MultiService):
 
     def _put_to_work(self, assembly: Assembly) -> None:
         assembly.gate.limits = self._assembly.gate.limits.moved_to(assembly.gate.limits)
+        for dialler in self._assembly.diallers.values():
+            dialler.retire()
         self._assembly = assembly
         self._past = [frontend for frontend in self._past if frontend.protocols]
         for prober in self._probers:

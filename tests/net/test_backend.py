@@ -341,3 +341,15 @@ class TestWhatIsToldOfIt:
             w.settle(1)
             assert w.connect().heard() == DOWN
             assert self.up(w, SECOND_PORT) == 0
+
+    def test_news_from_before_a_reload_is_no_news(self) -> None:
+        """It is of a time before whatever was mended, and nothing would ever contradict it."""
+        with world() as w:
+            w.new_backend = greets_nobody
+            w.service.reload()
+            w.settle(1)
+            w.new_backend = lambda _: None
+            w.service.reload()
+            w.settle(301)
+            assert w.records("backend-down") == []
+            assert self.up(w) == 1

@@ -104,6 +104,12 @@ class Dialler:
             "backend-down", {"backend": target.name, "reason": "not asked yet whether it relays for strangers"}
         )
 
+    def retire(self) -> None:
+        """
+        Tell of these backends no more: another dialler has taken this one's place, and knows better.
+        """
+        self.journal = lambda *_: None
+
     @property
     def any_up(self) -> bool:
         """
