@@ -144,7 +144,7 @@ def test_a_greeting_that_is_none_sends_the_client_to_the_next(
 ) -> None:
     port = free_port()
     with Scripted(named("first")) as first, Scripted(named("second")) as second:
-        limits = "[limits]\nbackend_timeout_seconds = 1"
+        limits = "[limits]\nbackend_timeout_seconds = 4"
         told = config(identity, port, keys(first, second, more="probe_seconds = 0"), rest=limits)
         with configured(tmp_path, told, identity.authority) as gate:
             first.wait(1)

@@ -65,7 +65,7 @@ class TransparentEndpointTests(TestCase):
 
     def connect(self, source: str, host: str = "127.0.0.1", port: int | None = None) -> "Deferred[Protocol]":
         number = self.port.getHost().port if port is None else port
-        endpoint = TransparentEndpoint(reactor, host, number, ip_address(source), 5)
+        endpoint = TransparentEndpoint(reactor, host, number, ip_address(source), 30)
         return endpoint.connect(Factory.forProtocol(Protocol))
 
     def refused(self, reason: str, source: str, host: str = "127.0.0.1") -> "Deferred[object]":
