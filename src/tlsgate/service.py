@@ -19,6 +19,7 @@ from twisted.logger import Logger, LoggingFile
 from tlsgate.assembly import Assembly, assemble
 from tlsgate.config import Config, ConfigError, Listener
 from tlsgate.descriptors import make_room
+from tlsgate.draining import drain
 from tlsgate.net.frontend import Frontend
 from tlsgate.net.prober import Prober
 from tlsgate.net.wire import cancel
@@ -30,7 +31,6 @@ from tlsgate.witness import Witness
 
 __all__ = ["GateService", "Options", "makeService"]
 
-DRAIN_POLL_SECONDS = 0.05
 NO_POSTURE = "observe.posture: this version keeps no posture database; nothing is written to it"
 NOT_REOPENED = "observe.journal: the file cannot be opened anew; entries go on to the old one"
 
@@ -129,37 +129,10 @@ class GateService(MultiService):
         cancel(self._watch)
         for prober in self._probers:
             prober.stop()
-        stopped: Deferred[None] = Deferred()
         frontends = [*self._past, *(frontend for frontend, _ in self._listening.values())]
-        deadline = self._reactor.seconds() + self.config.limits.drain_timeout_seconds
-
-        def hurry(*_: object) -> None:
-            nonlocal deadline
-            deadline = self._reactor.seconds()
-
-        def wait(_: object = None) -> None:
-            left = sum(len(frontend.protocols) for frontend in frontends)
-            if left and self._reactor.seconds() < deadline:
-                self._reactor.callLater(DRAIN_POLL_SECONDS, wait)
-                return
-            for frontend in frontends:
-                frontend.abort()
-            # A session that is cut off ends, and writes its line, in the reactor's next turn.
-            self._reactor.callLater(0, finish, left)
-
-        def finish(left: int) -> None:
-            self._witness.record("stopped", {"sessions_cut_off": left})
-            self._witness.journal.close()
-            stopped.callback(None)
-
-        # Twisted's own handler would stop a reactor that is stopping, and log that this is an error.
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, hurry)
         closed = maybeDeferred(super().stopService)
-        for frontend in frontends:
-            frontend.drain()
-        closed.addBoth(wait)
-        return stopped
+        seconds = self.config.limits.drain_timeout_seconds
+        return drain(frontends, self._reactor, seconds, closed).addCallback(self._stopped)
 
     def reload(self) -> None:
         """
@@ -187,6 +160,10 @@ class GateService(MultiService):
         self._put_to_work(assembly)
 
     # -- inside
+
+    def _stopped(self, cut_off: int) -> None:
+        self._witness.record("stopped", {"sessions_cut_off": cut_off})
+        self._witness.journal.close()
 
     def _remember_hangup(self, _number: int, _frame: FrameType | None) -> None:
         self._hung_up = True
