@@ -76,6 +76,16 @@ class TestStartTls:
         summary = stage.session.summary()
         assert (summary["cipher"], summary["authenticated"]) == ("TLS_AES_256_GCM_SHA384", True)
 
+    def test_what_the_journal_says_of_a_mail(self) -> None:
+        """8314-04: each mail stands beside the TLS it came over, and what the law made of that."""
+        stage = play_once(terms(), MODERN)
+        stage.client(b"MAIL FROM:<a@client.example>\r\nRCPT TO:<b@ours.example>\r\nDATA\r\n")
+        stage.backend(b"250 ok\r\n250 ok\r\n354 go on\r\n").client(b".\r\n").backend(b"250 taken\r\n")
+        (mail,) = [record.fields for record in stage.records if record.event == "transaction"]
+        assert mail["outcome"] == "delivered"
+        assert (mail["level"], mail["verdict"]) == ("required", "pass")
+        assert (mail["tls"], mail["cipher"], mail["group"]) == ("TLSv1.3", "TLS_AES_256_GCM_SHA384", "X25519")
+
 
 class TestSimpleMailTransferProtocol:
     def test_noop_with_an_argument(self) -> None:

@@ -65,6 +65,20 @@ class Gatekeeper:
         self.decision = self._rulebook.session(self.circumstances, self.tls)
 
     @property
+    def standing(self) -> Mapping[str, object]:
+        """
+        The law and the TLS that mail of this session comes under, as journal fields (RFC 8314 section 4.3).
+        """
+        tls = self.tls
+        return {
+            "level": self.decision.level.name,
+            "verdict": self.decision.outcome.name.lower(),
+            "tls": None if tls is None else tls.version,
+            "cipher": None if tls is None else tls.cipher,
+            "group": None if tls is None else tls.group,
+        }
+
+    @property
     def refuses(self) -> bool:
         """
         Whether the level of the session is not met, and that counts.

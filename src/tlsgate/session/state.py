@@ -170,7 +170,7 @@ class State:
         Forget the mail transaction; write it down if the backend knew of it.
         """
         if self._transaction is not None and self._transaction.open:
-            self._talk.record(self._transaction.record("abandoned", None))
+            self._talk.record(self._transaction.record("abandoned", None, self._gate.standing))
         self._transaction = None
 
     def _complete_transaction(self, outcome: str, reply: BackendReply | None) -> None:
@@ -178,7 +178,7 @@ class State:
         Close the mail transaction after its message; *outcome* is "delivered" only if the backend said so.
         """
         if self._transaction is not None and self._transaction.open:
-            self._talk.record(self._transaction.record(outcome, reply))
+            self._talk.record(self._transaction.record(outcome, reply, self._gate.standing))
             self.transactions += 1
             self.delivered += outcome == "delivered"
         self._transaction = None

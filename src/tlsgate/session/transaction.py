@@ -2,6 +2,8 @@
 The shadow of the backend's mail transaction (RFC 5321 section 3.3): what the journal tells of it, and whose it is.
 """
 
+from collections.abc import Mapping
+
 from attrs import define
 
 from tlsgate.session.actions import Record
@@ -23,14 +25,16 @@ class Transaction:
     recipients_refused: int = 0
     octets: int = 0
 
-    def record(self, outcome: str, answer: BackendReply | None) -> Record:
+    def record(self, outcome: str, answer: BackendReply | None, standing: Mapping[str, object]) -> Record:
         """
-        Return what the journal says of it: *outcome* is "delivered" only if the backend said so.
+        Return what the journal says of it: *outcome* is "delivered" only if the backend said so, *standing* is that of
+        the session.
         """
         return Record(
             "transaction",
             {
                 "outcome": outcome,
+                **standing,
                 "sender": self.sender,
                 "recipients": self.recipients,
                 "recipients_refused": self.recipients_refused,
