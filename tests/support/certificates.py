@@ -25,6 +25,18 @@ DAY = timedelta(days=1)
 # Certificates must be valid on the real clock, because OpenSSL looks at it; tests of dates give their own.
 NOW = datetime.now(UTC).replace(microsecond=0)
 
+_MAY_SIGN = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 def private_key(kind: str = "ec", number: int = 0) -> CertificateIssuerPrivateKeyTypes:
     """
@@ -129,6 +141,9 @@ def build(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
     )
+    if authority:
+        # RFC 5280 section 4.2.1.3; Python 3.13 and later insist on it.
+        builder = builder.add_extension(_MAY_SIGN, critical=True)
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName([general_name(n) for n in names]), critical=False)
     if usage is not None:
