@@ -25,7 +25,7 @@ SESSION_OUTCOMES = frozenset(
         "backend-broken", "backend-down", "injection", "limit", "deferred", "shutdown",
     }
 )  # fmt: skip
-BACKEND_FAILURES = {"backend-lost": "lost", "backend-silent": "silent"}
+BACKEND_FAILURES = {"backend-lost": "lost", "backend-silent": "silent", "backend-broken": "broken"}
 TRANSACTION_OUTCOMES = frozenset({"delivered", "refused", "abandoned"})
 # Why a session was turned away, by the reply that said so.
 REFUSALS = {
@@ -236,8 +236,8 @@ _COUNTED: Mapping[str, Callable[[Metrics, Mapping[str, object]], None]] = {
     "backend-down": Metrics._backend_went_down,
     # It answers, but relays for everybody: as good as down, again and again for as long as that is so.
     "backend-refused": lambda metrics, fields: metrics._backend_is(0, fields),
+    # Not "backend-broken", which comes before the end of some of those sessions only (see BACKEND_FAILURES).
     "backend-failed": lambda metrics, fields: metrics._backend_failure(fields, "unreachable"),
-    "backend-broken": lambda metrics, fields: metrics._backend_failure(fields, "broken"),
     "reloaded": lambda metrics, _: metrics._reload("configuration", "done"),
     "reload-refused": lambda metrics, _: metrics._reload("configuration", "refused"),
     "certificates-reloaded": lambda metrics, _: metrics._reload("certificates", "done"),
