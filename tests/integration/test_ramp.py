@@ -91,7 +91,7 @@ class TestShare:
 
     def test_a_quarter_is_refused_for_now_and_always_the_same(self) -> None:
         """
-        G5: 25 % +- 1.5 % meet 421; a day later, whatever the hour, the address within the network, and the way they
+        25 % +- 1.5 % meet 421; a day later, whatever the hour, the address within the network, and the way they
         fall short, they still do.
         """
         law = rulebook()
@@ -357,7 +357,7 @@ class TestAudit:
     @pytest.mark.parametrize("way", ["", "-implicit"], ids=["starttls", "implicit"])
     def test_the_same_traffic_differs_in_refusals_only(self, trial: Trial, way: str) -> None:
         """
-        G4: replies are the same but where one refuses; verdicts and counters are equal, outcome for outcome.
+        Replies are the same but where one refuses; verdicts and counters are equal, outcome for outcome.
         """
         refused = 0
         for shape, script in TRAFFIC:

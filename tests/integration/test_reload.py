@@ -219,7 +219,7 @@ class TestLoad:
         self, begin: Callable[..., Scene], authority: Authority, tmp_path: Path
     ) -> None:
         """
-        G13: among them mismatched, half-written, expired, empty and missing ones; none of those is ever served, and each is
+        Among them mismatched, half-written, expired, empty and missing ones; none of those is ever served, and each is
         refused with its reason in the journal.
         """
         current = issue(authority)
@@ -311,7 +311,7 @@ class TestFiles:
         self, begin: Callable[..., Scene], authority: Authority, tmp_path: Path
     ) -> None:
         """
-        G13: live/ has links into archive/, and each is replaced by itself. Between the two, chain and key do not fit.
+        live/ has links into archive/, and each is replaced by itself. Between the two, chain and key do not fit.
         """
         archive, live = tmp_path / "archive", tmp_path / "live"
         archive.mkdir()
@@ -342,7 +342,7 @@ class TestFiles:
         self, begin: Callable[..., Scene], authority: Authority, tmp_path: Path
     ) -> None:
         """
-        G13: the files are links into ..data, which is a link itself and swapped as one.
+        The files are links into ..data, which is a link itself and swapped as one.
         """
         secret = tmp_path / "secret"
         secret.mkdir()
@@ -370,7 +370,7 @@ class TestFiles:
         self, begin: Callable[..., Scene], authority: Authority, tmp_path: Path
     ) -> None:
         """
-        G13: the journal is not filled with the same fault every second.
+        The journal is not filled with the same fault every second.
         """
         first = issue(authority)
         first.write(tmp_path)
@@ -467,7 +467,7 @@ class TestConfiguration:
         self, begin: Callable[..., Scene], authority: Authority, tmp_path: Path
     ) -> None:
         """
-        G13: what HUP refused is no reason to let a certificate expire.
+        What HUP refused is no reason to let a certificate expire.
         """
         issue(authority).write(tmp_path)
         scene = begin(reload_seconds=1)

@@ -229,7 +229,7 @@ def strict(identity: Identity, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_everybody_gets_what_is_due(usual: Town, case: Case) -> None:
     """
-    3207-23, G3: the first rule that holds names the level, at the stage where it is known to hold.
+    3207-23. The first rule that holds names the level, at the stage where it is known to hold.
     """
     with usual.wire(case, usual.ports["mx"]) as wire:
         replies = usual.replies(case, wire)
@@ -239,7 +239,7 @@ def test_everybody_gets_what_is_due(usual: Town, case: Case) -> None:
 
 def test_the_tenant_has_a_backend_of_its_own(usual: Town) -> None:
     """
-    G17: by the name in the handshake; whoever asks for another name, or for none, gets the others' backend.
+    By the name in the handshake; whoever asks for another name, or for none, gets the others' backend.
     """
     for name, expected, other in (("tenant.example", usual.tenant, usual.inbox), (None, usual.inbox, usual.tenant)):
         case = Case(shape=GOOD, sni=name)
@@ -300,7 +300,7 @@ def test_another_protocol_meets_an_alert_where_it_should(strict: Town) -> None:
 
 def test_an_unknown_name_meets_an_alert_where_it_should(strict: Town) -> None:
     """
-    RFC 6066 section 3, G18.
+    RFC 6066 section 3.
     """
     case = Case(shape=GOOD, sni="nobody.example")
     with strict.wire(case, strict.ports["picky"]) as wire, pytest.raises(ssl.SSLError, match="unrecognized name"):

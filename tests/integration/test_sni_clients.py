@@ -190,7 +190,7 @@ every_name = pytest.mark.parametrize("name", NAMES)
 @every_name
 def test_a_client_sees_the_chain_it_can_verify(hosting: Hosting, client: Client, kind: str, name: str) -> None:
     """
-    9325-3.7, G18: the name's own certificate, by its exact name or by wildcard, with the key the client knows.
+    9325-3.7: the name's own certificate, by its exact name or by wildcard, with the key the client knows.
     """
     before = len(hosting.gate.journal("verdict"))
     accepted, said = client(hosting, name, kind, kind)

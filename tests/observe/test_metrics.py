@@ -48,7 +48,7 @@ def series(metrics: Metrics) -> int:
 class TestCounting:
     def test_verdicts_are_told_apart(self, metrics: Metrics) -> None:
         """
-        G19: by listener, level, stage, outcome and TLS version; those of an audited level too.
+        By listener, level, stage, outcome and TLS version; those of an audited level too.
         """
         metrics.record("verdict", VERDICT)
         metrics.record("verdict", VERDICT)
@@ -157,7 +157,7 @@ class TestCounting:
     )
     def test_reloads_and_refused_ones(self, metrics: Metrics, event: str, what: str, outcome: str) -> None:
         """
-        G13: an alert can be set on the first refused load, as the series begins at 0.
+        An alert can be set on the first refused load, as the series begins at 0.
         """
         assert value(metrics, "reloads_total", what=what, outcome=outcome) == 0
         metrics.record(event, {"problems": []})
@@ -187,7 +187,7 @@ class TestCounting:
 class TestCardinality:
     def test_ten_thousand_random_clients_make_no_series(self, metrics: Metrics) -> None:
         """
-        G19: HELO names, SNIs, ciphers, subjects, groups, senders, reasons: whatever a client chooses is no label.
+        HELO names, SNIs, ciphers, subjects, groups, senders, reasons: whatever a client chooses is no label.
         """
         chance = random.Random(1)
 
