@@ -1,6 +1,6 @@
 # What is done often. Needs Python 3.11 or later with venv, and a network the first time; nothing else.
 #
-#   make run DEMO="--port 0 --level strong"     options of `tlsgate demo`
+#   make run DEMO="--port 0 --tls-port 0"       options of `tlsgate demo`
 #   make test PYTEST="-x -k pipelining"         options of pytest
 #   make PYTHON=python3.13 ...                  the interpreter of a new environment
 
