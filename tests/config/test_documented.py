@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from tests.config.corpus import BASE
-from tlsgate.config import BUILT_IN_LEVELS, Certificate, Level, Listener, Ramp, Rule, Tls, parse
+from tlsgate.config import BUILT_IN_LEVELS, Certificate, Config, Level, Listener, Ramp, Rule, Tls, parse
 from tlsgate.config.tree import KEY, Backend, BackendGroup, Dns, Limits, Message, Observe
 
 ROOT = Path(__file__).parents[2] / "docs"
@@ -96,6 +96,13 @@ def test_each_key_is_told_with_its_default(heading: str, table: type) -> None:
 )
 def test_each_key_of_the_way_to_the_backends_is_told(heading: str, table: type) -> None:
     same_keys(rows_below(heading, BACKENDS), table)
+
+
+def test_the_key_that_belongs_to_no_table_is_told() -> None:
+    tables = {"listener", "tls", "level", "rule", "backend", "backend_group", "dns", "message", "limits", "observe"}
+    keys = {attribute.metadata.get(KEY, attribute.name) for attribute in attrs.fields(Config)} - {None}
+    assert keys - tables == {"hostname"}
+    assert "`hostname = " in DOCUMENT.partition("\n## ")[0]
 
 
 def test_each_key_is_told_in_one_place() -> None:

@@ -9,7 +9,17 @@ import attrs
 import pytest
 
 from tlsgate.config import tree
-from tlsgate.observe.metrics import NONE, OTHER, OUTCOMES, REFUSALS, STAGES, TRANSACTION_OUTCOMES, Metrics
+from tlsgate.observe.metrics import (
+    BACKEND_FAILURES,
+    NONE,
+    OTHER,
+    OUTCOMES,
+    REFUSALS,
+    SESSION_OUTCOMES,
+    STAGES,
+    TRANSACTION_OUTCOMES,
+    Metrics,
+)
 from tlsgate.smtp import reply
 from tlsgate.smtp.reply import Reply
 
@@ -37,6 +47,14 @@ def test_every_journal_event_is_explained() -> None:
     assert [event for event in sorted(events()) if f"`{event}`" not in DOCUMENT] == []
 
 
+@pytest.mark.parametrize("module", ["session/session.py", "session/transaction.py", "session/gatekeeper.py"])
+def test_every_field_of_the_journal_is_explained(module: str) -> None:
+    operation = (ROOT / "docs" / "operation.md").read_text()
+    fields = set(re.findall(r'^ +"(\w+)": ', SOURCES[ROOT / "src/tlsgate" / module], re.MULTILINE))
+    assert {"outcome"} <= fields or {"tls"} <= fields
+    assert [name for name in sorted(fields) if f"`{name}`" not in operation] == []
+
+
 def test_every_series_is_explained() -> None:
     operation = (ROOT / "docs" / "operation.md").read_text()
     series = {family.name.removeprefix("tlsgate_") for family in Metrics().registry.collect()}
@@ -47,7 +65,8 @@ def test_every_series_is_explained() -> None:
 
 def test_every_word_of_a_label_is_explained() -> None:
     operation = (ROOT / "docs" / "operation.md").read_text()
-    words = {*STAGES, *OUTCOMES, *TRANSACTION_OUTCOMES, *REFUSALS.values(), OTHER, NONE}
+    words = {*STAGES, *OUTCOMES, *TRANSACTION_OUTCOMES, *SESSION_OUTCOMES, OTHER, NONE}
+    words |= {*REFUSALS.values(), *BACKEND_FAILURES.values()}
     assert [word for word in sorted(words) if f"`{word}`" not in operation] == []
 
 
