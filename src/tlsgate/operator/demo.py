@@ -172,7 +172,9 @@ def _stop_on_hangup(reactor: DemoReactor) -> None:
 @click.option(
     "--port", default=2525, show_default=True, type=click.IntRange(0, 65535), help="STARTTLS; 0: any free one."
 )
-@click.option("--tls-port", default=2465, show_default=True, type=click.IntRange(0, 65535), help="Implicit TLS.")
+@click.option(
+    "--tls-port", default=2465, show_default=True, type=click.IntRange(0, 65535), help="Implicit TLS; 0: any free one."
+)
 @click.option("--level", default="required", show_default=True, type=click.Choice(list(LEVELS)))
 @click.option(
     "--folder",
