@@ -12,6 +12,7 @@ from tlsgate.observe.metrics import SESSION_OUTCOMES
 from tlsgate.session.bounds import Bounds
 from tlsgate.session.endings import Ending
 from tlsgate.smtp import reply as replies
+from tlsgate.smtp.message import BareNewlines
 
 GREETING = b"220 backend.example.org ESMTP\r\n"
 EHLO = b"EHLO client.example\r\n"
@@ -38,6 +39,14 @@ def inside() -> Stage:
     return handshaking().backend(GREETING).handshake(TLS13)
 
 
+def rejecting() -> Stage:
+    """
+    A session whose message was refused for its newlines.
+    """
+    stage = Stage(terms("offered", bare_newlines=BareNewlines.REJECT)).backend(GREETING)
+    return stage.client(b"DATA\r\n").backend(b"354 go on\r\n").client(b"a\nb\r\n.\r\n")
+
+
 ENDS: list[tuple[Ending, Callable[[], Stage]]] = [
     (Ending.QUIT, lambda: Stage(terms()).client(b"QUIT\r\n")),
     (Ending.QUIT, lambda: offered().client(b"QUIT\r\n").backend(b"221 bye\r\n")),
@@ -56,6 +65,7 @@ ENDS: list[tuple[Ending, Callable[[], Stage]]] = [
     (Ending.BACKEND_BROKEN, lambda: offered().client(EHLO).backend(b"hello\r\n")),
     (Ending.BACKEND_DOWN, lambda: Stage(terms("offered")).backend_lost()),
     (Ending.INJECTION, lambda: Stage(terms()).client(b"STARTTLS\r\nMAIL FROM:<a@client.example>\r\n")),
+    (Ending.MESSAGE_REFUSED, lambda: rejecting().client(b"NOOP\r\n")),
     (Ending.LIMIT, lambda: Stage(terms(bounds=Bounds(errors_max=1))).client(b"RSET\r\n")),
     (Ending.LIMIT, lambda: Stage(terms(bounds=Bounds(commands_before_tls_max=1))).client(b"NOOP\r\nNOOP\r\n")),
     (Ending.SHUTDOWN, lambda: offered().drain()),
@@ -68,6 +78,20 @@ def test_what_ended_a_session(ending: Ending, play: Callable[[], Stage]) -> None
     stage = play()
     assert stage.closed
     assert stage.session.summary()["outcome"] == ending.value
+
+
+@pytest.mark.parametrize(
+    ("stage", "reply", "reason"),
+    [
+        (offered, b"250 nobody asked\r\n", "cannot answer nothing: 250 nobody asked"),
+        (lambda: offered().client(b"DATA\r\n"), b"250 \x1b[2Jtaken\r\n", "cannot answer DATA: 250 \\x1b[2Jtaken"),
+        (offered, b"hello\r\n", "not a reply line: b'hello\\r\\n'"),
+    ],
+)
+def test_what_a_broken_backend_has_said(stage: Callable[[], Stage], reply: bytes, reason: str) -> None:
+    """The operator of the backend has to find it, so the journal has its words, made harmless."""
+    broken = stage().backend(reply)
+    assert [record.fields for record in broken.records if record.event == "backend-broken"] == [{"reason": reason}]
 
 
 def test_the_first_cause_counts() -> None:

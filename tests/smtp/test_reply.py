@@ -15,7 +15,7 @@ OWN = {name: value for name, value in vars(catalogue).items() if isinstance(valu
 
 # The codes in the IANA registry that the gate has a use for (5248-01).
 REGISTERED = {"2.0.0", "4.3.2", "4.4.1", "4.4.2", "4.7.0", "4.7.5", "5.5.0", "5.5.1", "5.5.2", "5.5.4", "5.5.6"}
-REGISTERED |= {"5.6.0", "5.7.0", "5.7.11"}
+REGISTERED |= {"4.6.0", "5.6.0", "5.7.0", "5.7.11"}
 
 
 @pytest.mark.parametrize("name", sorted(OWN))

@@ -22,7 +22,7 @@ VERSIONS = frozenset({"TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"})
 SESSION_OUTCOMES = frozenset(
     {
         "quit", "client-lost", "client-silent", "handshake-failed", "backend-lost", "backend-closed", "backend-silent",
-        "backend-broken", "backend-down", "injection", "limit", "deferred", "shutdown",
+        "backend-broken", "backend-down", "injection", "message-refused", "limit", "deferred", "shutdown",
     }
 )  # fmt: skip
 BACKEND_FAILURES = {"backend-lost": "lost", "backend-silent": "silent", "backend-broken": "broken"}
@@ -236,7 +236,7 @@ _COUNTED: Mapping[str, Callable[[Metrics, Mapping[str, object]], None]] = {
     "backend-down": Metrics._backend_went_down,
     # It answers, but relays for everybody: as good as down, again and again for as long as that is so.
     "backend-refused": lambda metrics, fields: metrics._backend_is(0, fields),
-    # Not "backend-broken", which comes before the end of some of those sessions only (see BACKEND_FAILURES).
+    # Not "backend-broken": the end of that session is counted (see BACKEND_FAILURES).
     "backend-failed": lambda metrics, fields: metrics._backend_failure(fields, "unreachable"),
     "reloaded": lambda metrics, _: metrics._reload("configuration", "done"),
     "reload-refused": lambda metrics, _: metrics._reload("configuration", "refused"),

@@ -8,6 +8,7 @@ speak of the same thing: the session ends with 421.
 
 from attrs import define
 
+from tlsgate.session.actions import Record
 from tlsgate.session.endings import Ending
 from tlsgate.session.expectations import Awaited
 from tlsgate.session.phases import Phase
@@ -56,6 +57,8 @@ class Answers(State):
         if reply.code == 421:  # RFC 5321 section 3.8: at any time, asked or not
             self._fail(reply)
         elif head is None or not _possible(head.what, reply) or self._is_premature(head.what, reply):
+            asked = "nothing" if head is None else head.what.name
+            self._talk.record(Record("backend-broken", {"reason": f"cannot answer {asked}: {reply.told()}"}))
             self._fail(replies.BACKEND_BROKEN)
         elif head.what is What.EHLO:
             self._on_ehlo(head, reply)

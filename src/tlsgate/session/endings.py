@@ -23,6 +23,7 @@ class Ending(Enum):
     BACKEND_BROKEN = "backend-broken"
     BACKEND_DOWN = "backend-down"
     INJECTION = "injection"
+    MESSAGE_REFUSED = "message-refused"
     LIMIT = "limit"
     DEFERRED = "deferred"
     SHUTDOWN = "shutdown"
@@ -37,6 +38,7 @@ _SAID = {
     replies.BACKEND_BROKEN: Ending.BACKEND_BROKEN,
     replies.BACKEND_DOWN: Ending.BACKEND_DOWN,
     replies.PLAINTEXT_BEHIND_STARTTLS: Ending.INJECTION,
+    replies.BACKEND_SPENT: Ending.MESSAGE_REFUSED,
     replies.SECURITY_SOON_REQUIRED: Ending.DEFERRED,
     replies.SHUTTING_DOWN: Ending.SHUTDOWN,
 }

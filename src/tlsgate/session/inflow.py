@@ -73,7 +73,7 @@ class Inflow(Answers):
             return
         self._talk.record(Record("message-refused", {"reason": "bare CR or LF"}))
         self._complete_transaction("refused", None)
-        self._refuse_all(replies.BACKEND_LOST)
+        self._refuse_all(replies.BACKEND_SPENT)
         self._own(replies.BARE_NEWLINE)
 
     @property

@@ -106,6 +106,7 @@ BARE_NEWLINE = Reply(554, "5.6.0", "Message refused: it holds a CR or LF that is
 BACKEND_DOWN = Reply(421, "4.3.2", "The mail server is not available, try again later")
 BACKEND_UNREACHABLE = Reply(451, "4.4.1", "The mail server cannot be reached, try again later")
 BACKEND_LOST = Reply(421, "4.4.2", "Lost the connection to the mail server")
+BACKEND_SPENT = Reply(421, "4.6.0", "The message before was refused; begin a new session")
 BACKEND_BROKEN = Reply(421, "4.4.2", "The mail server broke the protocol")
 BACKEND_SILENT = Reply(421, "4.4.2", "The mail server did not answer in time")
 BACKEND_TLS = Reply(451, "4.7.5", "No secure connection to the mail server")
