@@ -182,6 +182,22 @@ def test_a_backend_that_hangs_up_on_the_wait_is_one_that_cannot_be_reached() -> 
         assert w.backend.heard == EHLO
 
 
+@pytest.mark.parametrize("end", ["421", "close", "no answer"])
+def test_a_backend_that_does_not_wait_so_long_is_not_down_for_others(end: str) -> None:
+    """How long the wait is, is in the client's hands: its DNS is its own."""
+    with looking_up(limits=f"backend_timeout_seconds = {SECONDS - 2}") as (w, _dns):
+        client = w.connect()
+        client.starttls().heard()
+        if end == "421":
+            w.backend.say(b"421 4.4.2 timeout\r\n")
+        elif end == "close":
+            w.backend.end.close()
+        w.settle(SECONDS - 2)
+        assert client.send(b"EHLO x\r\n").codes() == [451]
+        assert w.records("backend-down") == []
+        assert w.connect("192.0.2.8").codes() == [220]
+
+
 def test_where_no_name_is_wanted_nobody_is_asked() -> None:
     with looking_up(backend='client_address = "xclient"') as (w, dns):
         client = w.connect()

@@ -698,6 +698,7 @@ def test_nothing_is_told_when_the_backend_is_gone_by_then(event: Event) -> None:
     assert isinstance(failed, Failed)
     assert failed.reply == BACKEND_UNREACHABLE
     assert failed.refusal is None
+    assert failed.of_client
     assert "while the client's host name was awaited" in failed.log_reason
     assert later.opening.identified() == []
 

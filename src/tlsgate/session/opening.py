@@ -108,7 +108,7 @@ class Opening:
             return self._failed(str(error))
         answered = self._answers.get(self._awaited)
         if answered is None or len(replies) > 1 or (replies and self._reader.pending):
-            return self._failed(f"octets nobody asked for, while {self._awaited.value} was awaited")
+            return self._broken_off("octets nobody asked for", of_client=False)
         return answered(replies[0]) if replies else []
 
     def tls_established(self, fault: str | None) -> list[Step]:
@@ -238,7 +238,8 @@ class Opening:
         if self._awaited is _Awaited.NOTHING:
             return []
         told = f"{printable(reason, _REASON_CHARACTERS_MAX)}, while {self._awaited.value} was awaited"
-        return self._failed(told, of_client=of_client)
+        # How long its name is looked for is the client's doing, and no backend waits for ever.
+        return self._failed(told, of_client=of_client or self._awaited is _Awaited.CLIENT)
 
     @property
     def _judges_client(self) -> bool:
