@@ -198,6 +198,20 @@ class TestTls:
             client.handshake()
             assert client.heard() == b"220 legacy.example ESMTP\r\n"
 
+    def test_where_no_handshake_is_to_be_had_nothing_said_is_taken_for_plaintext(self) -> None:
+        """A balancer sends its header and the client's first octets together: nobody has injected anything."""
+        with world(tls="implicit", limits="handshakes_in_flight = 1") as w:
+            w.config = w.config.replace('level = "', 'proxy_protocol_from = ["192.0.2.0/24"]\nlevel = "')
+            w.service.reload()
+            w.settle()
+            header = b"PROXY TCP4 203.0.113.7 198.51.100.1 40001 25\r\n"
+            w.connect().send(header)
+            late = w.connect().send(header + b"\x16\x03\x01\x02\x00\x01")
+            assert late.closed
+            assert late.heard() == b""
+            [session] = w.records("session")
+            assert json.loads(session)["outcome"] == "handshake-failed"
+
     @pytest.mark.parametrize("tls", ["starttls", "implicit"])
     def test_a_close_without_close_notify_is_a_close(self, tls: str) -> None:
         with world(tls=tls) as w:

@@ -138,7 +138,7 @@ class FrontendProtocol(Protocol):
         self._who = ClientIdentity(None)
         self._admitted = False
         self._header: HeaderReader | None = None
-        self._deadline = Deadline(frontend.gate.clock, self._header_overdue)
+        self._deadline = Deadline(frontend.gate.clock, lambda: self._no_header("no header in time"))
         self._closing: IDelayedCall | None = None
         self.session_id = secrets.token_hex(6)
 
@@ -223,9 +223,7 @@ class FrontendProtocol(Protocol):
         try:
             header = reader.feed(data)
         except ProxyProtocolError as error:
-            self._header = None
-            self._record("proxy-header-invalid", {"reason": error.reason})
-            self.transport.abortConnection()
+            self._no_header(error.reason)
             return
         if header is None:
             return
@@ -234,13 +232,15 @@ class FrontendProtocol(Protocol):
         if header.source is not None:
             self._who = ClientIdentity(*header.source, *(header.destination or (None, None)))
         self._open()
-        if reader.rest and self._relay is not None:
-            # What follows the header is the client's: TLS has to see it first if the session has begun with it.
-            (self.transport if isinstance(self.transport, TlsWire) else self).dataReceived(reader.rest)
+        # What follows the header is the client's: if the session is to begin with TLS, that sees it, or nobody does.
+        if reader.rest and isinstance(self.transport, TlsWire):
+            self.transport.dataReceived(reader.rest)  # type: ignore[no-untyped-call]  # Twisted is typed in part
+        elif reader.rest and not self._frontend.implicit:
+            self.dataReceived(reader.rest)
 
-    def _header_overdue(self) -> None:
+    def _no_header(self, reason: str) -> None:
         self._header = None
-        self._record("proxy-header-invalid", {"reason": "no header in time"})
+        self._record("proxy-header-invalid", {"reason": reason})
         self.transport.abortConnection()
 
     def _open(self) -> None:
