@@ -112,6 +112,19 @@ def test_a_sender_between_chunks() -> None:
     assert stage.backends[-1].endswith(b"BDAT 1 LAST\r\nb")
 
 
+def test_a_sender_that_begins_anew_between_chunks() -> None:
+    """
+    A backend that takes a nested MAIL has dropped the chunks before it, and the line with them (RFC 5321 section
+    4.1.1.2): the next chunk has one, and the journal tells of both transactions.
+    """
+    stage = play_once(traced(), MODERN + TRANSACTION).client(b"BDAT 1\r\na").backend(b"250 one\r\n")
+    stage.client(b"MAIL FROM:<b@example.org>\r\n").backend(b"250 anew\r\n").client(b"BDAT 1 LAST\r\nb")
+    assert stage.backends[-1].endswith(b"BDAT %d LAST\r\n%bb" % (len(LINE) + 1, LINE))
+    stage.backend(b"250 queued\r\n")
+    told = [(record.fields["outcome"], record.fields["sender"]) for record in stage.records[-2:]]
+    assert told == [("abandoned", "a@example.org"), ("delivered", "b@example.org")]
+
+
 @pytest.mark.parametrize("answer", [b"250 one\r\n", b"552 no\r\n"])
 def test_a_message_behind_chunks(answer: bytes) -> None:
     """The line that went with a chunk is not that of a message which a lax backend takes with DATA after all."""

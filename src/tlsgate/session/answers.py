@@ -136,6 +136,8 @@ class Answers(State):
 
     def _on_mail(self, head: Awaited, reply: BackendReply) -> None:
         if reply.positive:
+            if self._transaction is not None:
+                self._forget_transaction()  # MAIL clears what there was of a message (RFC 5321 section 4.1.1.2)
             self._transaction = Transaction(head.argument.decode("utf-8", "backslashreplace"))
         elif self._transaction is not None:
             # A nested MAIL was refused: the transaction, and with it its sender, is the one before.
