@@ -195,6 +195,8 @@ class TestBackend:
             w.settle(0.2)
             assert client.heard() == b"220 legacy.example ESMTP\r\n"
             assert w.backend.port == SECOND_PORT
+            [down] = w.records("backend-down")
+            assert '"reason":"no connection in time"' in down
 
     def test_a_backend_that_accepts_and_hangs_is_not_the_last_word(self) -> None:
         """A hung process still accepts connections: its neighbour is asked while the client is still there."""

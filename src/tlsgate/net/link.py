@@ -7,7 +7,7 @@ from typing import Protocol as Interface
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError
+from twisted.internet.error import ConnectError, ConnectingCancelledError
 from twisted.internet.interfaces import IProtocol, IReactorTime
 from twisted.python.failure import Failure
 
@@ -59,8 +59,12 @@ def _not_connected(reason: Failure) -> Failed:
     # Without a number: this client has no address that the backend could be shown (see `TransparentEndpoint`), or the
     # queue of a UNIX socket is full, for which Twisted has no words either.
     ours = number in _OUR_LACK or (number is None and type(error) is ConnectError)
-    full = any(isinstance(word, Failure) for word in getattr(error, "args", ()))
-    told = "the queue of its socket is full" if full else reason.getErrorMessage()
+    if isinstance(error, ConnectingCancelledError):
+        told = "no connection in time"
+    elif any(isinstance(word, Failure) for word in getattr(error, "args", ())):
+        told = "the queue of its socket is full"
+    else:
+        told = reason.getErrorMessage()
     return Failed(replies.BACKEND_UNREACHABLE, told, ours=ours)
 
 
