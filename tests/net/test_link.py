@@ -110,6 +110,31 @@ def test_a_backend_that_is_not_there_is_down(error: Exception) -> None:
     assert not failure_of(error).ours
 
 
+def test_one_good_answer_does_not_outweigh_a_bad_one() -> None:
+    """
+    Two probes may ask a backend at a time whether it relays for strangers, and one endpoint may be several servers.
+    """
+    target = Target("tcp:mail.example:25", lambda _: Failing(Overdue(string="no answer")))
+    dialler = Dialler(
+        "default", Clock(), Pool((target,)), OpeningPlan("gate.example"), Timeouts(), lambda _event, _fields: None
+    )
+    asked: list[Deferred[str | None]] = []
+
+    def question() -> "Deferred[str | None]":
+        asked.append(Deferred())
+        return asked[-1]
+
+    dialler.distrust(target, question)
+    for _ in range(2):
+        dialler._tried(target, None, counts=True)
+    asked[0].callback(None)
+    asked[1].callback("relays")
+    dialler._tried(target, None, counts=True)
+    assert not dialler.any_up
+    asked[2].callback(None)
+    assert dialler.any_up
+
+
 @pytest.mark.parametrize("how", ClientAddress)
 def test_what_happens_from_a_clients_own_address_is_asked_about_in_our_own_name(how: ClientAddress) -> None:
     """

@@ -207,15 +207,19 @@ class Dialler:
         return self.client_address is ClientAddress.TRANSPARENT or (self._conveyed and failure.of_client)
 
     def _clear(self, target: Target) -> None:
+        question = self._distrusted[target]
+
         def answered(objection: str | None) -> None:
             if objection is None:
                 self._distrusted.pop(target, None)
                 self._tried(target, None, counts=True)
             else:
+                # Two probes may have asked at a time, and the other may have had the better answer.
+                self._distrusted[target] = question
                 self.pool.failed(target, self.clock.seconds())
                 self.journal("backend-refused", {"backend": target.name, "reason": objection})
 
-        self._distrusted[target]().addCallback(answered)
+        question().addCallback(answered)
 
     def _own_opening(self) -> Opening:
         if self.client_address is ClientAddress.PROXY_V1:
