@@ -6,7 +6,9 @@ import json
 
 import pytest
 
-from tests.net.world import Client, World, world
+from tests.net.memory import UNLIMITED
+from tests.net.world import Backend, Client, World, world
+from tests.support.legacy import Legacy
 
 TRANSACTION = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\n"
 SHUTTING_DOWN = b"421 4.3.2 Service shutting down, try again later\r\n"
@@ -211,6 +213,22 @@ class TestTls:
             assert late.heard() == b""
             [session] = w.records("session")
             assert json.loads(session)["outcome"] == "handshake-failed"
+
+    def test_a_client_that_reads_late_has_its_handshake_all_the_same(self) -> None:
+        """It is read from again once it has read, though its buffer was full when TLS came between."""
+        help_text = b"214-" + b"x" * 65_000 + b"\r\n214 " + b"x" * 478 + b"\r\n"
+
+        def talkative(backend: Backend) -> None:
+            backend.legacy = Legacy(answers={b"HELP": help_text})
+
+        with world("offered", new_backend=talkative) as w:
+            client = w.connect()
+            client.end.room = 0
+            client.send(b"EHLO x\r\n").send(b"HELP\r\nSTARTTLS\r\n")
+            client.end.room = UNLIMITED
+            w.settle()
+            client.handshake().heard()
+            assert client.send(b"EHLO x\r\n").codes() == [250]
 
     @pytest.mark.parametrize("tls", ["starttls", "implicit"])
     def test_a_close_without_close_notify_is_a_close(self, tls: str) -> None:

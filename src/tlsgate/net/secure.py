@@ -40,4 +40,7 @@ def start_tls(protocol: Protocol, creator: Creator, *, client: bool) -> None:
     wire.protocol = protocol.transport = tls
     tls.makeConnection(wire)
     if producer is not None:
+        # One that was paused would stay so: its pause is not known to what stands between it and the connection now. If
+        # the buffer is still full, it is paused again at the next write.
+        producer.resumeProducing()
         tls.registerProducer(producer, streaming=True)
