@@ -25,6 +25,7 @@ T = TypeVar("T")
 UNREADABLE = (
     ValueError,
     TypeError,
+    KeyError,  # a kind of string that cryptography before 50 does not know
     UnsupportedAlgorithm,
     x509.InvalidVersion,
     x509.DuplicateExtension,
