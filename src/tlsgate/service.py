@@ -83,6 +83,7 @@ class GateService(MultiService):
             )
         self._probers = [Prober(dialler) for dialler in self._assembly.diallers.values()]
         self._watch: IDelayedCall | None = None
+        self._telling: IDelayedCall | None = None
 
     @property
     def config(self) -> Config:
@@ -114,8 +115,8 @@ class GateService(MultiService):
         signal.signal(signal.SIGHUP, lambda *_: reactor.callFromThread(self.reload))
         if self._hung_up:
             reactor.callFromThread(self.reload)
-        for listener in self.config.listeners:
-            self._tell_listening(listener)
+        # Who waits for these lines may send a signal then: it is heeded from the reactor's first turn on.
+        self._telling = self._reactor.callLater(0, self._tell_listening, *self.config.listeners)
         for prober in self._probers:
             prober.start()
         self._watch_files()
@@ -127,6 +128,7 @@ class GateService(MultiService):
         A further signal ends the waiting.
         """
         cancel(self._watch)
+        cancel(self._telling)
         for prober in self._probers:
             prober.stop()
         frontends = [*self._past, *(frontend for frontend, _ in self._listening.values())]
@@ -239,9 +241,10 @@ class GateService(MultiService):
         seconds = self.config.tls.reload_seconds
         self._watch = self._reactor.callLater(seconds, self._watch_files) if seconds else None
 
-    def _tell_listening(self, listener: Listener) -> None:
-        fields = {"listener": listener.name, "endpoint": listener.endpoint, "tls": listener.tls}
-        self._witness.record("listening", {**fields, "level": listener.level})
+    def _tell_listening(self, *listeners: Listener) -> None:
+        for listener in listeners:
+            fields = {"listener": listener.name, "endpoint": listener.endpoint, "tls": listener.tls}
+            self._witness.record("listening", {**fields, "level": listener.level})
 
     def _any_backend_up(self) -> bool:
         return any(dialler.any_up for dialler in self._assembly.diallers.values())
