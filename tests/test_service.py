@@ -318,10 +318,11 @@ class TestDaemon:
         self, folder: Path, daemon: Callable[..., subprocess.CompletedProcess[str]]
     ) -> None:
         """
-        Where no file was asked for: nothing is lost.
+        Where no file was asked for: nothing is lost. The daemon writes on when twistd has ended.
         """
         ended = daemon(*NO_BACKEND, "--listen", f"tcp:{free_port()}:interface=127.0.0.1")
         assert ended.returncode == 0, ended
+        await_words(folder / "log", '"event":"listening"')
         log = (folder / "log").read_text()
         assert re.search(r'\[tlsgate#info\] \{"time":"[^"]+","event":"listening",', log), log
 
