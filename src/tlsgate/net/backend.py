@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tlsgate.net.secure import start_tls
-from tlsgate.net.wire import Wire, cancel, close, set_no_delay
+from tlsgate.net.wire import Wire, cancel, close, send, set_no_delay
 from tlsgate.policy.level import Level
 from tlsgate.session.opening import Opening
 from tlsgate.session.steps import Failed, Ready, Send, StartTls, Step
@@ -186,7 +186,7 @@ class BackendProtocol(Protocol):
         for step in steps:
             match step:
                 case Send(data):
-                    self.transport.write(data)
+                    send(self.transport, data)
                 case StartTls():
                     assert self._candidate.trust is not None  # noqa: S101 - a plan with TLS is made with trust
                     start_tls(self, _Trusting(self._candidate.trust), client=True)

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from tlsgate.net.backend import BackendProtocol, Candidate, Quiet
 from tlsgate.net.client_name import Naming
 from tlsgate.net.deadlines import Deadline, Timeouts
-from tlsgate.net.wire import Wire
+from tlsgate.net.wire import Wire, send
 from tlsgate.session.steps import Failed
 from tlsgate.smtp import reply as replies
 from tlsgate.smtp.reply import BackendReply, Reply
@@ -119,7 +119,7 @@ class Link:
         Send *data* to the backend, which is ready.
         """
         if self._protocol is not None:
-            self._protocol.transport.write(data)
+            send(self._protocol.transport, data)
 
     @property
     def transport(self) -> Wire:

@@ -19,7 +19,7 @@ from tlsgate.net.identity import ClientIdentity
 from tlsgate.net.link import Link
 from tlsgate.net.routes import Routes
 from tlsgate.net.throttle import Buffer, Throttle
-from tlsgate.net.wire import Wire
+from tlsgate.net.wire import Wire, send
 from tlsgate.policy.facts import TlsFacts
 from tlsgate.session.actions import (
     Action,
@@ -233,7 +233,7 @@ class Relay:
             self._deadline.set(None if dialling else self._timeouts.of(waiting))
 
     def _send_client(self, action: SendClient) -> None:
-        self._client.transport.write(action.data)
+        send(self._client.transport, action.data)
 
     def _send_backend(self, action: SendBackend) -> None:
         if self._link is not None:

@@ -1,16 +1,22 @@
 """
 TLS from now on, over a connection that is there already.
 
-Twisted's `startTLS()` keeps every write back until the reactor's next turn, to join small ones, and passes all that a
-transport does through two layers more. Here what is written goes out at once: a session has already joined what belongs
-together.
+Twisted's `startTLS()` keeps every write back until the reactor's next turn, to join small ones, passes all that a
+transport does through two layers more, and delivers each record by itself. Here what is written goes out at once, as a
+session has already joined what belongs together; and what has arrived is delivered in one piece.
 """
 
 from typing import Any
 
+from OpenSSL import SSL
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+
+from tlsgate.net.wire import Wire, send
+
+RECEIVED_OCTETS_MAX = 2**14  # in a record (RFC 8446 section 5.1)
 
 Creator = IOpenSSLClientConnectionCreator | IOpenSSLServerConnectionCreator
 
@@ -20,12 +26,54 @@ class TlsWire(TLSMemoryBIOProtocol):
     A connection with TLS, as its protocol's transport.
     """
 
-    def abortConnection(self) -> None:
+    def _flushReceiveBIO(self: Any) -> None:  # Twisted is typed in part
+        """
+        Deliver what has arrived, in one piece: a small one costs a session as much as a large one.
+
+        What was said before the end of TLS, or before a fault, is delivered first, so that it can still be answered.
+        """
+        pieces: list[bytes] = []
+        end: SSL.Error | None = None
+        try:
+            while not self._lostTLSConnection:
+                pieces.append(self._tlsConnection.recv(RECEIVED_OCTETS_MAX))
+        except SSL.WantReadError:
+            pass
+        except SSL.Error as error:
+            end = error
+        if pieces and not self._aborted:
+            self.wrappedProtocol.dataReceived(b"".join(pieces))
+        if isinstance(end, SSL.ZeroReturnError) and not self._lostTLSConnection:
+            self._shutdownTLS()
+            self._tlsShutdownFinished(None)
+        elif end is not None and not self._lostTLSConnection:
+            self._tlsShutdownFinished(Failure(end))
+        self._flushSendBIO()
+
+    def abortConnection(self: Any) -> None:
         """
         Drop the connection; one that is gone stays so.
         """
         if self.connected:
-            super().abortConnection()  # type: ignore[no-untyped-call]  # Twisted is typed in part
+            # First, so that TLS has no last word.
+            self.transport.abortConnection()
+            super().abortConnection()  # type: ignore[no-untyped-call]
+
+
+class _Beneath:
+    """
+    The connection that TLS lies on, with its way of sending. It shows no interfaces: Twisted would copy them, one by
+    one, to whatever lies on it.
+    """
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def write(self, data: bytes) -> None:
+        send(self._wire, data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wire, name)
 
 
 def start_tls(protocol: Protocol, creator: Creator, *, client: bool) -> None:
@@ -38,7 +86,7 @@ def start_tls(protocol: Protocol, creator: Creator, *, client: bool) -> None:
     factory = TLSMemoryBIOFactory(creator, client, Factory())
     tls: Any = TlsWire(factory, protocol, _connectWrapped=False)  # type: ignore[no-untyped-call]
     wire.protocol = protocol.transport = tls
-    tls.makeConnection(wire)
+    tls.makeConnection(_Beneath(wire))
     if producer is not None:
         # One that was paused would stay so: its pause is not known to what stands between it and the connection now. If
         # the buffer is still full, it is paused again at the next write.

@@ -5,9 +5,10 @@ Twisted's interfaces split it into five (ITransport, ITCPTransport, ITLSTranspor
 """
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from OpenSSL import SSL
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 
 
@@ -65,6 +66,29 @@ class Wire(Protocol):
         """
         Return our side's address.
         """
+
+
+def send(wire: Wire, data: bytes) -> None:
+    """
+    Send *data* now, as far as the system takes it; what is left goes as soon as there is room.
+
+    Twisted keeps what is written until the reactor has asked whether there is room: two system calls, and a turn, for
+    an answer that is nearly always yes.
+    """
+    if isinstance(wire, FileDescriptor) and _free(wire):
+        sent = wire.writeSomeData(data)
+        # Else it is an error, which the reactor is to meet, as it ends connections.
+        if isinstance(sent, int):
+            data = data[sent:]
+    if data:
+        wire.write(data)
+
+
+def _free(wire: Any) -> bool:
+    """
+    Return whether nothing is to be sent before, on a connection that is there and not to be dropped.
+    """
+    return wire.connected and not (wire.dataBuffer or wire._tempDataLen or getattr(wire, "_aborting", False))  # noqa: SLF001
 
 
 def set_no_delay(wire: Wire) -> None:

@@ -1,0 +1,127 @@
+"""
+What a connection with TLS delivers, and when: records are of no meaning to SMTP, the end of TLS is.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+from OpenSSL import SSL
+
+from tests.net.memory import READ_OCTETS
+from tests.net.world import Client, World, world
+from tlsgate.net.frontend import FrontendProtocol
+from tlsgate.net.relay import Relay
+
+
+@pytest.fixture
+def w() -> Iterator[World]:
+    with world() as made:
+        yield made
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """
+    The lengths of the pieces that sessions are given.
+    """
+    lengths: list[int] = []
+    original = Relay.client_data
+
+    def noting(relay: Relay, data: bytes) -> None:
+        lengths.append(len(data))
+        original(relay, data)
+
+    monkeypatch.setattr(Relay, "client_data", noting)
+    return lengths
+
+
+def records(client: Client, *pieces: bytes) -> None:
+    """
+    Put each piece on its way in a record of its own, all at once.
+    """
+    for piece in pieces:
+        client.push(piece)
+
+
+def close_notify(client: Client) -> None:
+    assert client.tls is not None
+    client.tls.shutdown()
+    client._flush()
+
+
+def test_records_that_came_together_are_one_piece(w: World, told: list[int]) -> None:
+    client = w.inside()
+    told.clear()
+    records(client, b"NO", b"OP\r\nNOOP", b"\r\n", b"NOOP\r\n")
+    client.send(b"")
+    assert told == [len(b"NOOP\r\n" * 3)]
+    assert client.codes() == [250, 250, 250]
+
+
+def test_a_piece_has_a_bound(w: World, told: list[int]) -> None:
+    """
+    However much the client has sent: no more than one read of the socket.
+    """
+    client = w.inside()
+    client.send(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n")
+    told.clear()
+    message = b"x" * 70 + b"\r\n"
+    message *= 16_000
+    client.send(message + b".\r\n")
+    assert client.codes() == [250, 250, 354, 250]
+    assert sum(told) == len(message) + 3
+    assert max(told) <= READ_OCTETS
+    assert w.backend.legacy.messages == [message.removesuffix(b"\r\n")]
+
+
+def test_what_was_said_before_the_end_of_tls_counts(w: World) -> None:
+    """
+    A client may say QUIT, and close, in one breath (RFC 8446 section 6.1: all before close_notify was sent).
+    """
+    client = w.inside()
+    records(client, b"NOOP\r\n", b"QUIT\r\n")
+    close_notify(client)
+    client.send(b"")
+    assert b"\r\nNOOP\r\nQUIT\r\n" in w.backend.heard
+    w.settle(1)
+    assert client.closed
+
+
+def test_a_local_answer_goes_out_before_the_end_of_tls(w: World) -> None:
+    client = w.inside()
+    records(client, b"STARTTLS\r\n", b"XCLIENT ADDR=192.0.2.1\r\n")
+    close_notify(client)
+    client.send(b"")
+    assert client.codes() == [503, 502]
+    assert client.tls_over
+
+
+def test_a_record_that_was_changed_on_the_way_ends_it(w: World) -> None:
+    """
+    What came before it counts; it does not, nor what follows.
+    """
+    client = w.inside()
+    records(client, b"NOOP\r\n")
+    good = len(client.end.sending)
+    records(client, b"RSET\r\n", b"VRFY x\r\n")
+    client.end.sending[good + 10] ^= 1
+    w.settle()
+    with pytest.raises(SSL.Error):
+        client._hear()
+    assert b"NOOP" in w.backend.heard
+    assert not {b"RSET", b"VRFY"} & set(w.backend.heard.split())
+    assert client.closed
+
+
+def test_a_connection_that_is_dropped_says_no_more(w: World) -> None:
+    """
+    Not even that TLS is over: a last word would look as if all was said.
+    """
+    client = w.inside()
+    (protocol,) = w.service._listening["tcp:25"][0].protocols
+    assert isinstance(protocol, FrontendProtocol)
+    client.end.heard.clear()
+    protocol.transport.abortConnection()
+    w.settle()
+    assert client.end.aborted
+    assert not client.end.heard
