@@ -35,10 +35,7 @@ def plain(value: object) -> Plain:
 
     A value of an unforeseen type is shown as its type's name: its own text might hold what must not be logged.
     """
-    for types, form in _FORMS:
-        if isinstance(value, types):
-            return form(value)
-    return f"<{type(value).__name__}>"
+    return _FORM_OF[type(value)](value)
 
 
 def _bounded(text: str) -> str:
@@ -71,6 +68,10 @@ def _list(value: Sequence[object]) -> Plain:
     return [plain(item) for item in value[:LIST_ITEMS_MAX]]
 
 
+def _unforeseen(value: object) -> Plain:
+    return f"<{type(value).__name__}>"
+
+
 def _set(value: AbstractSet[object]) -> Plain:
     return sorted((plain(item) for item in value), key=str)[:LIST_ITEMS_MAX]
 
@@ -90,9 +91,21 @@ _FORMS: tuple[tuple[tuple[type, ...], Callable[[Any], Plain]], ...] = (
 )
 
 
+class _FormOf(dict[type, Callable[[Any], Plain]]):
+    def __missing__(self, kind: type) -> Callable[[Any], Plain]:
+        found = (form for kinds, form in _FORMS if issubclass(kind, kinds))
+        self[kind] = form = next(found, _unforeseen)
+        return form
+
+
+_FORM_OF = _FormOf()
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
 def _json(value: object) -> str:
     # DEL is the one control character that JSON lets through.
-    return json.dumps(value, separators=(",", ":")).replace("\x7f", "\\u007f")
+    return _ENCODER.encode(value).replace("\x7f", "\\u007f")
 
 
 def json_line(entry: dict[str, Plain]) -> str:
