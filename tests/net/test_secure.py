@@ -58,6 +58,16 @@ def test_records_that_came_together_are_one_piece(w: World, told: list[int]) -> 
     assert client.codes() == [250, 250, 250]
 
 
+def test_no_interfaces_are_copied(w: World) -> None:
+    """
+    Ten of them, for each connection, took a twentieth of a session's time.
+    """
+    client = w.inside()
+    (protocol,) = w.service._listening["tcp:25"][0].protocols
+    assert not client.closed
+    assert "__provides__" not in vars(protocol.transport)
+
+
 def test_a_piece_has_a_bound(w: World, told: list[int]) -> None:
     """
     However much the client has sent: no more than one read of the socket.

@@ -73,6 +73,8 @@ class _Beneath:
         send(self._wire, data)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)  # so does zope ask for interfaces
         return getattr(self._wire, name)
 
 
