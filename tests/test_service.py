@@ -257,6 +257,33 @@ class TestConfiguration:
         )
         assert ("mx.key" if fault == "of another key" else "mx.pem") in line
 
+    def test_a_key_exchange_group_that_nobody_knows(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """
+        Misspelt, it would refuse whoever meets the level.
+        """
+        monkeypatch.chdir(folder)
+        (folder / "gate.toml").write_text(
+            """
+            [[level]]
+            name = "hybrid"
+            tls = "required"
+            groups = ["X25519MLKEM786"]
+            [[listener]]
+            name = "mx"
+            endpoint = "tcp:2525:interface=127.0.0.1"
+            level = "hybrid"
+            [tls]
+            certificates = [{ chain = "mx.pem", key = "mx.key" }]
+            [backend]
+            endpoints = ["tcp:127.0.0.1:9"]
+            """
+        )
+        (line,) = problems_of("--config", "gate.toml", capsys=capsys)
+        assert line.startswith("tlsgate: level[0].groups[0]: OpenSSL ")
+        assert line.endswith(" knows no key exchange group 'X25519MLKEM786'; the level would refuse everybody")
+
     @pytest.mark.parametrize(
         ("endpoint", "reason"),
         [

@@ -15,6 +15,7 @@ from tlsgate.net.dialler import Dialler, Journal
 from tlsgate.net.frontend import Frontend, Gate
 from tlsgate.net.routes import Routes
 from tlsgate.smtp.message import BareNewlines
+from tlsgate.tls.groups import unknown_groups
 
 
 @frozen
@@ -27,6 +28,7 @@ class Assembly:
     gate: Gate
     identities: Identities
     diallers: Mapping[str, Dialler]
+    warnings: tuple[str, ...] = ()
     cleared: set[str] = field(factory=set)
 
     def frontend(self, listener: Listener) -> Frontend:
@@ -80,6 +82,11 @@ def assemble(
             diallers[group.name] = translation.dialler(group, config, own_name, reactor, journal)
         except ConfigError as error:
             problems += error.problems
+    warnings: list[str] = []
+    for level in config.levels:
+        faults, doubts = unknown_groups(f"{level.at}.groups", level.groups)
+        problems += faults
+        warnings += doubts
     if problems:
         raise ConfigError(tuple(problems))
     names = client_names(config, reactor)
@@ -90,4 +97,4 @@ def assemble(
             known = previous.diallers.get(name)
             dialler.hostname = None if known is None else known.hostname
     terms = {listener.name: translation.tls_terms(config, law, listener) for listener in config.listeners}
-    return Assembly(config, gate, Identities(terms), diallers)
+    return Assembly(config, gate, Identities(terms), diallers, tuple(warnings))

@@ -68,7 +68,7 @@ class GateService(MultiService):
         self._witness.metrics.watch("journal_entries_dropped", dropped, lambda: self._witness.journal.dropped)
         posture = () if config.observe.posture is None else (NO_POSTURE,)
         room = make_room(config.limits.sessions)
-        self._witness.warn((*outcome.warnings, *config.warnings, *doubts, *posture, *room))
+        self._witness.warn((*outcome.warnings, *config.warnings, *self._assembly.warnings, *doubts, *posture, *room))
         self._witness.metrics.certificates(self._assembly.identities.expiries())
         # By endpoint: all else about a listener may change while its port stays open.
         self._listening: dict[str, tuple[Frontend, Port]] = {}
@@ -157,7 +157,9 @@ class GateService(MultiService):
             return
         self._witness.know(config)
         watch_open_relays(assembly, self._assembly.cleared)
-        self._witness.warn((*outcome.warnings, *config.warnings, *make_room(config.limits.sessions)))
+        self._witness.warn(
+            (*outcome.warnings, *config.warnings, *assembly.warnings, *make_room(config.limits.sessions))
+        )
         self._witness.metrics.certificates(assembly.identities.expiries())
         self._put_to_work(assembly)
 

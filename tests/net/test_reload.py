@@ -101,3 +101,20 @@ def test_twice_in_a_row_a_port_asked_for_in_other_words_stays_open() -> None:
         assert w.records("listening-failed") == []
         assert w.network.bound == {25}
         assert len(w.records("listening")) == 2
+
+
+def test_a_level_whose_groups_nobody_knows_does_not_come_into_force() -> None:
+    """
+    It would refuse everybody. Where one of its groups can be used, the others are only told of.
+    """
+    level = '[[level]]\nname = "hybrid"\ntls = "required"\ngroups = [{}]\n'
+    with world("hybrid", levels=level.format('"P-257", "X25519", "X25519MLKEM768"')) as w:
+        (warned,) = w.records("warning")
+        assert "level[0].groups[0]: OpenSSL" in warned
+        reload(w, ("P-257", "P-258"))
+        assert "'P-258'" in w.records("warning")[-1]
+        w.config = w.config.replace('"P-258", "X25519", "X25519MLKEM768"', '"P-258"')
+        w.service.reload()
+        (refused,) = w.records("reload-refused")
+        assert "'P-258'; the level would refuse everybody" in refused
+        assert w.connect().starttls().send(HELLO).codes()[-1] == 250

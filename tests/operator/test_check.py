@@ -192,6 +192,31 @@ class TestCertificates:
         assert "missing.pem: cannot be read" in lines(result, "FAULT")[0]
 
 
+class TestLevels:
+    """Demands that the TLS library of this machine cannot meet, for anybody."""
+
+    LEVEL = '[[level]]\nname = "strange"\ntls = "required"\ngroups = [{}]\n[[rule]]\nhelo = ["x.example"]\nlevel = "strange"\n'
+
+    def check(self, setting: Setting, groups: str) -> Result:
+        with running() as server:
+            return setting.check(server.endpoint, f"[observe]\n{self.LEVEL.format(groups)}")
+
+    def test_groups_that_are_known(self, setting: Setting) -> None:
+        assert self.check(setting, '"X25519"').output.splitlines()[-1].startswith("0 faults")
+
+    def test_no_group_that_is_known(self, setting: Setting) -> None:
+        result = self.check(setting, '"X25519MLKEM786"')
+        assert result.exit_code == 1
+        (line,) = lines(result, "FAULT")
+        assert line.startswith("level[0].groups[0]: OpenSSL ")
+        assert "'X25519MLKEM786'; the level would refuse everybody" in line
+
+    def test_one_of_two(self, setting: Setting) -> None:
+        result = self.check(setting, '"X25519MLKEM786", "P-256"')
+        assert result.exit_code == 0
+        assert lines(result, "WARNING")[0].startswith("level[0].groups[0]: OpenSSL ")
+
+
 class TestBackends:
     def test_a_backend_that_is_down(self, setting: Setting) -> None:
         with running() as server:

@@ -15,7 +15,7 @@ from rich.text import Text
 from tlsgate.config import Config, ConfigError, from_options, load
 from tlsgate.operator.inspect_backends import backends
 from tlsgate.operator.inspect_dns import name_servers
-from tlsgate.operator.inspect_files import certificates, folders, names_served
+from tlsgate.operator.inspect_files import certificates, folders, levels, names_served
 from tlsgate.operator.remarks import Remark, Severity, fault, warning
 
 _WAYS = ("none", "xclient", "proxy-v1", "proxy-v2", "transparent")
@@ -111,6 +111,7 @@ def _remarks(file: Path | None, short: _Short, timeout_seconds: float) -> list[R
     now = datetime.now(UTC)
     return [
         *(warning("", text) for text in config.warnings),
+        *levels(config),
         *certificates(config, now),
         *folders(config),
         *name_servers(config, timeout_seconds),

@@ -1,5 +1,5 @@
 """
-The part of `tlsgate check` that looks at the files a configuration names.
+The part of `tlsgate check` that looks at what is on this machine: the files that a configuration names, and OpenSSL.
 """
 
 import os
@@ -11,6 +11,7 @@ from tlsgate.config import Config
 from tlsgate.operator.remarks import Remark, fault, ok, warning
 from tlsgate.tls.certificates import CertificateError, CertificateFiles, Credential, load_credential
 from tlsgate.tls.context import TlsTerms
+from tlsgate.tls.groups import unknown_groups
 from tlsgate.tls.identity import Identity
 
 _NAMES_SHOWN_MAX = 10
@@ -53,6 +54,16 @@ def certificates(config: Config, now: datetime) -> Iterator[Remark]:
     yield from (warning("tls", text) for text in identity.warnings if text not in said)
     if table.client_ca is not None:
         yield ok("tls.client_ca", f"{table.client_ca}: can be used")
+
+
+def levels(config: Config) -> Iterator[Remark]:
+    """
+    Look for demands that nobody could meet here.
+    """
+    for level in config.levels:
+        faults, doubts = unknown_groups(f"{level.at}.groups", level.groups)
+        yield from (fault("", text) for text in faults)
+        yield from (warning("", text) for text in doubts)
 
 
 def names_served(config: Config, now: datetime) -> tuple[str, ...]:

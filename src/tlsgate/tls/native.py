@@ -18,6 +18,18 @@ def session_reused(connection: SSL.Connection) -> bool:
     return bool(lib.SSL_session_reused(connection._ssl) == 1)  # noqa: SLF001 - no public name for it
 
 
+def knows_group(name: str) -> bool:
+    """
+    Whether OpenSSL has a key exchange group of that name.
+    """
+    if name.upper() == "DEFAULT":
+        return False  # means all that it would take by itself
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    known = lib.SSL_CTX_set1_curves_list(context._context, name.encode("utf-8")) == 1  # noqa: SLF001 - see above
+    lib.ERR_clear_error()  # some versions leave one, which the next operation would take for its own
+    return bool(known)
+
+
 def verification_phrase(code: int) -> str:
     """
     Return OpenSSL's words for a verification error, such as "certificate has expired".
