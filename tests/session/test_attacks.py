@@ -15,46 +15,57 @@ from tests.support.stage import Stage, terms
 from tlsgate.session.bounds import Bounds
 from tlsgate.smtp.reply import BackendReply
 
-WORD = b"XCLIENT ADDR=127.0.0.1\r\n"
+WORDS = (b"XCLIENT ADDR=127.0.0.1\r\n", b"XFORWARD ADDR=127.0.0.1\r\n", b"STARTTLS\r\n")
 TIGHT = Bounds(line_octets_max=64, sasl_octets_max=96)
+ENVELOPE = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\n"
 LAST_WORD = b"QUIT\r\n"
 
-ATTACKS = {
-    "plainly": WORD,
-    "in lower case": WORD.lower(),
-    "behind a blank": b" " + WORD,
-    "behind a tab": b"\t" + WORD,
-    "in quotes": b'"XCLIENT" ADDR=127.0.0.1\r\n',
-    "with a tab": b"XCLIENT\tADDR=127.0.0.1\r\n",
-    "behind a bare LF": b"NOOP\n" + WORD,
-    "behind a bare CR": b"NOOP\r" + WORD,
-    "behind LF CR": b"NOOP\n\r" + WORD,
-    "behind CR CR LF": b"NOOP\r\r\n" + WORD,
-    "behind NUL": b"NOOP\x00" + WORD,
-    "behind empty lines": b"\r\n\r\n" + WORD,
-    "behind a form feed": b"NOOP\x0c" + WORD,
-    "behind a line that is too long": b"a" * 100 + b"\r\n" + WORD,
-    "at the end of a line that is too long": b"a" * 100 + WORD,
-    "where the limit falls": b"a" * 64 + WORD,
-    "where the longer limit falls": b"a" * 96 + WORD,
-    "behind a long AUTH": b"AUTH PLAIN " + b"a" * 100 + b"\r\n" + WORD,
-    "in a group": b"NOOP 1\r\nMAIL FROM:<a@example.org>\r\n" + WORD + b"RCPT TO:<b@example.org>\r\n" + WORD,
-    "behind DATA": b"DATA\r\n" + WORD + b"\r\n.\r\n" + WORD,
-    "behind a message": b"DATA\r\ntext\r\n.\r\n" + WORD,
-    "behind a smuggled end": b"DATA\r\ntext\n.\r\n" + WORD + b"\r\n.\r\n" + WORD,
-    "behind AUTH": b"AUTH LOGIN\r\n" + WORD + WORD,
-    "behind a cancelled AUTH": b"AUTH LOGIN\r\n*\r\n" + WORD,
-    "in a chunk": b"BDAT 24 LAST\r\n" + WORD + WORD,
-    "behind an empty chunk": b"BDAT 0\r\n" + WORD + b"BDAT 0 LAST\r\n" + WORD,
-    "across the end of a chunk": b"BDAT 3 LAST\r\nabc" + WORD,
-    "behind a chunk of no size": b"BDAT -1\r\n" + WORD + b"BDAT +5\r\n" + WORD + b"BDAT 1e1\r\n" + WORD,
-    "behind EHLO": b"EHLO again\r\n" + WORD,
-    "behind HELO": b"HELO again\r\n" + WORD,
-    "behind HELP": b"HELP\r\n" + WORD,
-    "behind an unknown verb": b"FROB\r\n" + WORD,
-    "behind QUIT": b"QUIT\r\n" + WORD,
-    "behind STARTTLS": b"STARTTLS\r\n" + WORD,
-}
+
+def attacks(word: bytes) -> dict[str, bytes]:
+    """
+    Return the ways to get *word*, a line, through to a backend.
+    """
+    verb = word.split()[0]
+    return {
+        "plainly": word,
+        "in lower case": word.lower(),
+        "behind a blank": b" " + word,
+        "behind a tab": b"\t" + word,
+        "in quotes": word.replace(verb, b'"%b"' % verb),
+        "with a tab": word.replace(b" ", b"\t"),
+        "behind a bare LF": b"NOOP\n" + word,
+        "behind a bare CR": b"NOOP\r" + word,
+        "behind LF CR": b"NOOP\n\r" + word,
+        "behind CR CR LF": b"NOOP\r\r\n" + word,
+        "behind NUL": b"NOOP\x00" + word,
+        "behind empty lines": b"\r\n\r\n" + word,
+        "behind a form feed": b"NOOP\x0c" + word,
+        "behind a line that is too long": b"a" * 100 + b"\r\n" + word,
+        "at the end of a line that is too long": b"a" * 100 + word,
+        "where the limit falls": b"a" * 64 + word,
+        "where the longer limit falls": b"a" * 96 + word,
+        "behind a long AUTH": b"AUTH PLAIN " + b"a" * 100 + b"\r\n" + word,
+        "in a group": b"NOOP 1\r\nMAIL FROM:<a@example.org>\r\n" + word + b"RCPT TO:<b@example.org>\r\n" + word,
+        "behind DATA": b"DATA\r\n" + word + b"\r\n.\r\n" + word,
+        "behind a message": b"DATA\r\ntext\r\n.\r\n" + word,
+        "behind a smuggled end": b"DATA\r\ntext\n.\r\n" + word + b"\r\n.\r\n" + word,
+        "behind AUTH": b"AUTH LOGIN\r\n" + word + word,
+        "behind a cancelled AUTH": b"AUTH LOGIN\r\n*\r\n" + word,
+        "in a chunk": b"BDAT %d LAST\r\n" % len(word) + word + word,
+        "between chunks": b"BDAT 3\r\nabc" + word + b"BDAT 0 LAST\r\n",
+        "behind an empty chunk": b"BDAT 0\r\n" + word + b"BDAT 0 LAST\r\n" + word,
+        "across the end of a chunk": b"BDAT 3 LAST\r\nabc" + word,
+        "behind a chunk of no size": b"BDAT -1\r\n" + word + b"BDAT +5\r\n" + word + b"BDAT 1e1\r\n" + word,
+        "behind EHLO": b"EHLO again\r\n" + word,
+        "behind HELO": b"HELO again\r\n" + word,
+        "behind HELP": b"HELP\r\n" + word,
+        "behind an unknown verb": b"FROB\r\n" + word,
+        "behind QUIT": b"QUIT\r\n" + word,
+        "behind STARTTLS": b"STARTTLS\r\n" + word,
+    }
+
+
+ATTACKS = {f"{word.split()[0].decode()} {how}": attack for word in WORDS for how, attack in attacks(word).items()}
 
 
 def willing(codes: tuple[int, ...]) -> int:
@@ -93,14 +104,14 @@ class Answering:
 @pytest.mark.parametrize("kind", [True, False])
 def test_a_word_for_the_backend(attack: str, extensions: bool, kind: bool) -> None:  # noqa: FBT001 - both of each
     """
-    Show 7: no way of writing it, at no cut, with no answer of the backend's, makes XCLIENT a command at the backend; the
-    model backend fails the test if it hears it.
+    Show 7: no way of writing it, at no cut, with no answer of the backend's, makes XCLIENT, XFORWARD or a second STARTTLS
+    a command at the backend; the model backend fails the test if it hears one. Nor is it a SASL line there.
     """
     for chunks in cuttings(ATTACKS[attack]):
         stage = Stage(terms(bounds=TIGHT)).client(b"STARTTLS\r\n").handshake(TLS13).backend(b"220 backend\r\n")
         backend = ModelBackend(willing if kind else max, pipelining=extensions, chunking=extensions, auth=extensions)
         answering = Answering(stage, backend)
-        for chunk in [b"EHLO client.example\r\n", *chunks, LAST_WORD]:
+        for chunk in [b"EHLO client.example\r\n", ENVELOPE, *chunks, LAST_WORD]:
             stage.client(chunk)
             answering.go_on()
         assert backend.commands[0] == b"EHLO client.example"

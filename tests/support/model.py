@@ -5,11 +5,13 @@ The backend is strict: lines end with CRLF, a message with CRLF.CRLF (RFC 5321),
 never reads more than it may. Every reply of its own says what it answers, so that a client can tell whose reply it got.
 """
 
+import re
 from collections.abc import Callable
 
 from attrs import define, field
 
 MARK = b"\r\n.\r\n"
+SASL_LINE = re.compile(rb"[A-Za-z0-9+/]*={0,2}|\*")  # base64, or the end of the exchange (RFC 4954 section 4)
 
 FORBIDDEN = (b"XCLIENT", b"XFORWARD", b"PROXY", b"TURN", b"ATRN", b"XEXCH50", b"X-ANONYMOUSTLS", b"X-EXPS", b"STARTTLS")
 
@@ -57,6 +59,7 @@ class ModelBackend:
         assert not set(line) & {0, 10, 13}, f"not one line: {line!r}"
         self._data = rest
         if self._mode == "sasl":
+            assert SASL_LINE.fullmatch(line), line
             self._mode = "command"
             return self._say(235 if line != b"*" else 501, b"SASL " + line)
         self.commands.append(line)
