@@ -328,6 +328,23 @@ def test_a_demand_on_the_client_added_never_turns_a_refusal_into_a_pass(scales: 
                 assert looser.judge(facts).sufficient or not stricter.judge(facts).sufficient, (looser, stricter, facts)
 
 
+def test_a_demand_added_to_any_other_never_turns_a_refusal_into_a_pass() -> None:
+    """
+    Every two demands, for every handshake: drawn at random, a level mostly has other reasons to refuse as well.
+    """
+    single = [(key, value) for key, scale in SCALES.items() for value in scale[1:]]
+    single.append(("client_certificate", ClientCertificate.VERIFIED))
+    levels = {demand: Level("looser", **{"tls": Tls.OFFERED, demand[0]: demand[1]}) for demand in single}
+    handshakes = [*HANDSHAKES.values(), *(evolve(samples.TLS13, version=version) for version in VERSIONS)]
+    handshakes += [evolve(facts, certificate=VERIFIED) for facts in handshakes if facts is not None]
+    for demand, looser in levels.items():
+        refused = [facts for facts in handshakes if not looser.judge(facts).sufficient]
+        for key, value in single:
+            if key != demand[0]:
+                stricter = evolve(looser, **{key: value})
+                assert [facts for facts in refused if stricter.judge(facts).sufficient] == [], (demand, key, value)
+
+
 @settings(derandomize=True, deadline=None, max_examples=300)
 @given(st.data(), FACTS | st.none())
 def test_a_demand_added_never_turns_a_refusal_into_a_pass(data: st.DataObject, facts: TlsFacts | None) -> None:
