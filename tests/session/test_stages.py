@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 
 from tests.policy.samples import TLS12_CBC
-from tests.session.preludes import MODERN, OFFERED, OFFERED_EHLO, STARTED, TLS, WEAK_TLS
+from tests.session.preludes import MODERN, OFFERED, OFFERED_EHLO, STARTED, TLS, TRANSACTION, WEAK_TLS
 from tests.support.dialogue import play, play_once
 from tests.support.stage import terms
 from tlsgate.policy.level import BUILT_IN, Level
@@ -19,6 +19,7 @@ from tlsgate.session.state import Terms
 
 STRONG, REQUIRED, OFFERED_LEVEL = BUILT_IN["strong"], BUILT_IN["required"], BUILT_IN["offered"]
 DEFERRING = evolve(STRONG, name="deferring", enforcement=Ramp(date(2020, 1, 1)))
+REJECTING = evolve(STRONG, name="rejecting", enforcement=Ramp(date(2020, 1, 1), 25, date(2021, 1, 1)))
 AUDITED = evolve(STRONG, name="audited", enforcement=False)
 
 
@@ -110,6 +111,20 @@ class TestRecipients:
             """,
             after=OFFERED_EHLO,
         )
+
+    def test_the_end_of_a_ramp(self) -> None:
+        """From the second date on it is refused for good: 530 in plaintext, 554 where TLS is not enough."""
+        terms = ruled(Rule(REJECTING, recipients=["clinic.example"]))
+        play(
+            terms,
+            """
+            client  > RCPT TO:<two@clinic.example>
+            client  < 530 5.7.0 Must issue a STARTTLS command first
+            """,
+            after=OFFERED_EHLO,
+        )
+        weak = play_once(terms, OFFERED_EHLO).client(b"STARTTLS\r\n").handshake(TLS12_CBC).backend(b"220 backend\r\n")
+        assert weak.client(b"RCPT TO:<two@clinic.example>\r\n").replies[-1].raw.startswith(b"554 5.7.0 ")
 
     def test_an_audit(self) -> None:
         """An audited level refuses nobody, and writes down whom it would have refused."""
@@ -349,6 +364,14 @@ class TestRamp:
         stage.client(b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\n").backend(b"250 a\r\n250 b\r\n")
         (record,) = [record for record in stage.records if record.event == "verdict"]
         assert (record.fields["stage"], record.fields["outcome"]) == ("plaintext", "would_refuse")
+
+    def test_mail_that_an_audit_lets_through(self) -> None:
+        """The journal says of the mail itself that it would have been refused."""
+        stage = play_once(terms(AUDITED), OFFERED_EHLO + TRANSACTION)
+        stage.client(b"BDAT 1 LAST\r\na").backend(b"250 queued\r\n")
+        (record,) = [record for record in stage.records if record.event == "transaction"]
+        told = {key: record.fields[key] for key in ("outcome", "level", "verdict", "tls")}
+        assert told == {"outcome": "delivered", "level": "audited", "verdict": "would_refuse", "tls": None}
 
 
 class TestRecipientsWithoutDomain:
