@@ -265,6 +265,19 @@ class TestInsufficientTls:
         self._refused(strong, tmp_path, mode, shape)
 
     @modes
+    @pytest.mark.parametrize("verb", COMMANDS)
+    def test_whichever_comes_first(self, strong: Gate, tmp_path: Path, mode: Mode, verb: str) -> None:
+        """
+        3207-12: no EHLO is needed before it is known that the TLS is not enough.
+        """
+        shape = WEAK["CBC"]
+        with SClient(strong.route(mode), tmp_path, shape.options) as client:
+            if mode == "implicit":
+                assert client.reply().code in {220, 554}, client.said()
+            assert_refusal(client.command(COMMANDS[verb]), 554, verb, f"{shape.cipher} {shape.reason}")
+            assert client.command(b"QUIT\r\n").code == 221
+
+    @modes
     @shapes(ANCIENT)
     def test_a_lowered_floor_lets_ancient_clients_read_why(
         self, legacy: Gate, tmp_path: Path, mode: Mode, shape: Shape

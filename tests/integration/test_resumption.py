@@ -99,6 +99,20 @@ class House:
         assert self.gate.authority is not None
         return Returning(shape.context(self.gate.authority, certificates or {}))
 
+    def first_command(self, client: Returning, level: str, mode: Mode) -> tuple[bool, Reply]:
+        """
+        Have *client* come to a listener, and say MAIL at once; return whether TLS was resumed, and the reply.
+        """
+        context: Any = client
+        with Wire(self.gate.route(self.ports[level, mode], mode), context) as wire:
+            wire.reply()
+            if mode == "starttls":
+                assert wire.command("STARTTLS").code == 220
+                wire.handshake()
+            mail = wire.command("MAIL FROM:<alice@client.example>")
+            assert isinstance(wire._socket, ssl.SSLSocket)
+            return bool(wire._socket.session_reused), mail
+
     def visit(self, client: Returning, level: str = "required", mode: Mode = "starttls") -> Visit:
         """
         Have *client* come to a listener, resume what it can, and keep what it is given.
@@ -214,6 +228,9 @@ def test_a_ticket_of_a_mild_level_is_none_for_a_strict_one(resuming: House, leve
     assert again.resumed
     assert (again.hello.code, again.mail.code) == (554, 554)
     assert (again.verdict["resumed"], again.verdict["outcome"]) == (True, "refuse")
+    # The handshake decides, not the EHLO behind it.
+    resumed, mail = resuming.first_command(client, level, mode)
+    assert (resumed, mail.code) == (True, 554)
     # And the refusal spoils nothing: where it sufficed, it still does.
     assert resuming.visit(client, "required", mode).mail.code == 250
 
