@@ -255,6 +255,8 @@ metrics = "tcp:{metrics}:interface=127.0.0.1"
 """
 # What tells of verdicts; what tells of mail differs, as it should.
 COUNTERS = ("verdicts_total", "handshakes_total", "sessions_total")
+# What is different in any two sessions.
+OF_ONE_SESSION = {"time", "session", "port"}
 LISTENER = """
 [[listener]]
 name = "{name}"
@@ -357,7 +359,8 @@ class TestAudit:
     @pytest.mark.parametrize("way", ["", "-implicit"], ids=["starttls", "implicit"])
     def test_the_same_traffic_differs_in_refusals_only(self, trial: Trial, way: str) -> None:
         """
-        Replies are the same but where one refuses; verdicts and counters are equal, outcome for outcome.
+        Replies are the same but where one refuses; verdicts and counters are equal, outcome for outcome, and so is what
+        the journal says of each verdict.
         """
         refused = 0
         for shape, script in TRAFFIC:
@@ -377,6 +380,22 @@ class TestAudit:
         for listener in ("enforced" + way, "audited" + way):
             wait_until(partial(self._over, trial, listener, sessions), 10, lambda: "sessions do not end")
         assert self._counted(trial, "enforced" + way) == self._counted(trial, "audited" + way)
+        verdicts = self._verdicts(trial, "enforced" + way)
+        assert verdicts == self._verdicts(trial, "audited" + way)
+        assert len([verdict for verdict in verdicts if verdict["reason"]]) >= 3
+
+    @staticmethod
+    def _verdicts(trial: Trial, listener: str) -> list[dict[str, str]]:
+        """
+        Return what the journal says of the verdicts of a listener, "enforced" and "audited" told as one.
+        """
+        told = []
+        for entry in trial.gate.journal("verdict"):
+            if entry["listener"] == listener:
+                fields = {key: str(value) for key, value in entry.items() if key not in OF_ONE_SESSION}
+                fields = {key: value.replace("enforced", "audited") for key, value in fields.items()}
+                told.append({key: value.replace("would_refuse", "refuse") for key, value in fields.items()})
+        return told
 
     @staticmethod
     def _over(trial: Trial, listener: str, sessions: int) -> bool:
