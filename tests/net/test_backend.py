@@ -249,6 +249,17 @@ class TestDialling:
             assert len(w.backends) == 1
             assert w.backend.said == GREETING
 
+    @pytest.mark.parametrize(("how", "told"), [("xclient", b"XCLIENT "), ("proxy-v1", b"PROXY TCP4 ")])
+    def test_one_that_is_told_of_the_client_is_told_beside_the_handshake(self, how: str, told: bytes) -> None:
+        """A client waits for no round trip more than without it: the backend is the session's when TLS is there."""
+        with conveying(how) as w:
+            client = w.connect().send(b"EHLO x\r\n").send(b"STARTTLS\r\n")
+            assert told in w.backend.heard
+            assert w.backend.said.endswith(b"220 well\r\n" if how == "xclient" else GREETING)
+            before = len(w.backend.heard)
+            assert client.handshake().send(b"NOOP\r\n").codes()[-1] == 250
+            assert w.backend.heard[before:] == b"NOOP\r\n"
+
     def test_one_that_is_told_of_the_handshake_is_dialled_behind_it(self) -> None:
         """It waits a few seconds for what it is told, and a client may take longer."""
         with conveying("proxy-v2", prepare=greets_nobody) as w:
