@@ -12,6 +12,8 @@ STARTED = (
     client > EHLO client.example
     client < 250-mx.example.org
     client < 250-ENHANCEDSTATUSCODES
+    client < 250-8BITMIME
+    client < 250-SMTPUTF8
     client < 250 STARTTLS
     client > STARTTLS
     client < 220 2.0.0 Ready to start TLS

@@ -67,9 +67,18 @@ class TestTlsDemanded:
     def test_ehlo_says_what_is_true_before_tls(self) -> None:
         """3207-01, 8314-03: STARTTLS without parameters, and only while there is a certificate to give."""
         ehlo = b"EHLO client.example\r\n"
-        assert play_once(terms(), GREETED).client(ehlo).said.endswith(b"ENHANCEDSTATUSCODES\r\n250 STARTTLS\r\n")
+        assert play_once(terms(), GREETED).client(ehlo).said.endswith(b"\r\n250 STARTTLS\r\n")
         without = play_once(terms(tls_available=lambda: False), GREETED).client(ehlo)
         assert without.said.endswith(b"250-mx.example.org\r\n250 ENHANCEDSTATUSCODES\r\n")
+
+    def test_what_a_client_needs_to_know_before_it_starts_tls(self) -> None:
+        """
+        6531-02: Postfix bounces a message where SMTPUTF8 is not offered before TLS already. Inside TLS the backend's own
+        keywords count.
+        """
+        stage = play_once(terms(), GREETED).client(b"EHLO client.example\r\n")
+        assert stage.replies[-1].lines()[1:] == [b"ENHANCEDSTATUSCODES", b"8BITMIME", b"SMTPUTF8", b"STARTTLS"]
+        assert b"SMTPUTF8" not in play_once(terms(), MODERN).replies[-1].raw
 
     def test_too_many_commands(self) -> None:
         """A client that only keeps the session open is sent away in the end."""

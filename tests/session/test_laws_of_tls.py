@@ -177,6 +177,8 @@ class TestNoCommandBeforeTheLevelIsMet:
             client  > QUIT
             client  < 250-mx.example.org
             client  < 250-ENHANCEDSTATUSCODES
+            client  < 250-8BITMIME
+            client  < 250-SMTPUTF8
             client  < 250 STARTTLS
             client  < 250 2.0.0 OK
             client  < 530 5.7.0 Must issue a STARTTLS command first

@@ -246,6 +246,8 @@ class TestNames:
             client  > EHLO partner.example
             client  < 250-mx.example.org
             client  < 250-ENHANCEDSTATUSCODES
+            client  < 250-8BITMIME
+            client  < 250-SMTPUTF8
             client  < 250 STARTTLS
             hangup
             client  > MAIL FROM:<a@example.org>

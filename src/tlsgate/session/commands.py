@@ -23,6 +23,9 @@ from tlsgate.smtp.reply import Reply
 _GREETINGS = frozenset({b"EHLO", b"HELO"})
 _TRANSACTION = frozenset({b"MAIL", b"RCPT", b"DATA", b"BDAT"})
 _FREE_IN_PLAINTEXT = frozenset({b"EHLO", b"NOOP", b"QUIT"})
+# Postfix bounces mail that needs SMTPUTF8 unless that is offered before TLS already, and looks again inside: there the
+# backend's own keywords count. Who offers it must offer 8BITMIME (RFC 6531 section 3.1).
+_OFFERED_WITH_TLS = (b"8BITMIME", b"SMTPUTF8", b"STARTTLS")
 _SASL_LINE = re.compile(rb"(?:[A-Za-z0-9+/]*={0,2}|\*)\r\n")
 
 
@@ -107,8 +110,8 @@ class Commands(Inflow):
         elif command.verb == b"NOOP":
             self._own(replies.OK)
         elif command.verb == b"EHLO":
-            starttls = [b"STARTTLS"] if self._gate.offers_starttls and self.terms.tls_available() else []
-            self._talk.own_raw(ehlo_reply(self.terms.hostname.encode("ascii"), [b"ENHANCEDSTATUSCODES", *starttls]))
+            offered = _OFFERED_WITH_TLS if self._gate.offers_starttls and self.terms.tls_available() else ()
+            self._talk.own_raw(ehlo_reply(self.terms.hostname.encode("ascii"), [b"ENHANCEDSTATUSCODES", *offered]))
         elif command.verb == b"STARTTLS":
             self._on_starttls(command)
         else:
