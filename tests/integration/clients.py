@@ -1,8 +1,8 @@
 """
 The clients before the gate: what operators and their users really send mail with.
 
-Each sends one message to several recipients, verifies the certificate where it can be told to, and fails the test with
-its own words when it does not succeed.
+Each sends a message to several recipients, to those that are not refused if there are others, verifies the certificate
+where it can be told to, and fails the test with its own words when it does not succeed.
 """
 
 import smtplib
@@ -15,6 +15,7 @@ from typing import Protocol
 import pytest
 from attrs import define, frozen
 
+from tests.integration.mailserver import REFUSED
 from tests.integration.messages import SENDER, stuffed
 from tests.integration.openssl import CLIENT_SECONDS, SClient
 from tests.integration.postfix import Postfix
@@ -32,6 +33,13 @@ class Client(Protocol):
         """
         Send *message*, whose line ends are CRLF.
         """
+
+
+def parameters(recipients: Sequence[str]) -> list[str]:
+    """
+    Return the parameters of MAIL for such recipients (RFC 6531).
+    """
+    return [] if "".join(recipients).isascii() else ["SMTPUTF8", "BODY=8BITMIME"]
 
 
 def run(argv: Sequence[str], standard_input: bytes = b"") -> str:
@@ -82,13 +90,21 @@ class Curl:
     folder: Path
 
     def send(self, route: Route, recipients: Sequence[str], message: bytes) -> None:
-        data = self.folder / "curl.eml"
-        data.write_bytes(message)
+        self.send_all(route, recipients, [message])
+
+    def send_all(self, route: Route, recipients: Sequence[str], sent: Sequence[bytes]) -> None:
         scheme = "smtps" if route.mode == "implicit" else "smtp"
         tls = [] if route.mode == "plain" else ["--ssl-reqd", "--cacert", str(route.authority)]
         to = [part for recipient in recipients for part in ("--mail-rcpt", recipient)]
         url = f"{scheme}://{route.host}:{route.port}/{CLIENT_NAME}"
-        run([need("curl"), "-sS", "-v", "--url", url, *tls, "--mail-from", SENDER, *to, "--upload-file", str(data)])
+        transfers: list[str] = []
+        for number, message in enumerate(sent):
+            data = self.folder / f"curl-{number}.eml"
+            data.write_bytes(message)
+            transfers += ["--next"] if number else []
+            transfers += ["-sS", "-v", "--url", url, *tls, "--mail-from", SENDER, *to, "--mail-rcpt-allowfails"]
+            transfers += ["--upload-file", str(data)]
+        run([need("curl"), *transfers])
 
 
 @frozen
@@ -120,6 +136,9 @@ class Smtplib:
     folder: Path
 
     def send(self, route: Route, recipients: Sequence[str], message: bytes) -> None:
+        self.send_all(route, recipients, [message])
+
+    def send_all(self, route: Route, recipients: Sequence[str], sent: Sequence[bytes]) -> None:
         context = ssl.create_default_context(cafile=route.authority)
         if route.mode == "implicit":
             client: smtplib.SMTP = smtplib.SMTP_SSL(
@@ -130,7 +149,9 @@ class Smtplib:
         with client:
             if route.mode == "starttls":
                 client.starttls(context=context)
-            assert client.sendmail(SENDER, list(recipients), message) == {}
+            for message in sent:
+                refused = client.sendmail(SENDER, list(recipients), message, parameters(recipients))
+                assert refused.keys() <= {REFUSED}
 
 
 @frozen
@@ -142,14 +163,19 @@ class Openssl:
     folder: Path
 
     def send(self, route: Route, recipients: Sequence[str], message: bytes) -> None:
+        self.send_all(route, recipients, [message])
+
+    def send_all(self, route: Route, recipients: Sequence[str], sent: Sequence[bytes]) -> None:
+        envelope = [(" ".join([f"MAIL FROM:<{SENDER}>", *parameters(recipients)]), 250)]
+        envelope += [(f"RCPT TO:<{recipient}>", 550 if recipient == REFUSED else 250) for recipient in recipients]
         with SClient(route, self.folder) as client:
             if route.mode == "implicit":
                 assert client.reply().code == 220, client.said()
-            script = [(f"EHLO {CLIENT_NAME}", 250), (f"MAIL FROM:<{SENDER}>", 250)]
-            script += [(f"RCPT TO:<{recipient}>", 250) for recipient in recipients]
-            for command, code in [*script, ("DATA", 354)]:
-                assert client.command(command.encode() + b"\r\n").code == code, client.said()
-            assert client.command(stuffed(message)).code == 250
+            assert client.command(f"EHLO {CLIENT_NAME}\r\n".encode()).code == 250, client.said()
+            for message in sent:
+                for command, code in [*envelope, ("DATA", 354)]:
+                    assert client.command(command.encode() + b"\r\n").code == code, client.said()
+                assert client.command(stuffed(message)).code == 250
             assert client.command(b"QUIT\r\n").code == 221
             assert client.status() == 0, client.said()
 
@@ -193,7 +219,8 @@ class PostfixClient:
 
     def send(self, route: Route, recipients: Sequence[str], message: bytes) -> None:
         with smtplib.SMTP("127.0.0.1", self.server.port, CLIENT_NAME, CLIENT_SECONDS) as client:
-            client.sendmail(f"{route.mode}-{route.port}@client.example", list(recipients), message)
+            sender = f"{route.mode}-{route.port}@client.example"
+            client.sendmail(sender, list(recipients), message, parameters(recipients))
 
 
 PROGRAMS: dict[str, Callable[[Path], Client]] = {
