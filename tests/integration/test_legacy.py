@@ -5,12 +5,14 @@ end. Real sockets and real TLS, for what the tests in memory show at every octet
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from tests.integration.gate import Gate, Identity, running
 from tests.integration.processes import wait_until
+from tests.integration.routes import TLS_MODES, Mode
 from tests.integration.wire import Wire
 from tests.support.legacy import Connection, Legacy, LegacyPort
 
@@ -229,14 +231,15 @@ FORMS = (b"\n.\n", b"\n.\r\n", b"\r.\r", b"\r\n.\n", b"\r.\r\n")
 @pytest.mark.parametrize("bare_newlines", ["normalize", "reject"])
 def test_one_message_is_never_two(bare_newlines: str, legacy: LegacyPort, identity: Identity, tmp_path: Path) -> None:
     """
-    5321-03: before a backend that takes every newline for a line end, the five forms of smuggling.
+    5321-03: before a backend that takes every newline for a line end, the five forms of smuggling, whichever way in.
     """
     legacy.serve = lambda: Legacy(lenient=True)
     smuggled = b"MAIL FROM:<smuggled@example.org>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nboo\r\n.\r\n"
     keys = f'[message]\nbare_newlines = "{bare_newlines}"'
-    with before(legacy, identity, tmp_path, keys=keys) as gate:
-        for form in FORMS:
-            with Wire(gate.route("starttls")) as wire:
+    modes: tuple[Mode, ...] = ("plain", *TLS_MODES)
+    with before(legacy, identity, tmp_path, keys=keys, level="offered") as gate:
+        for mode, form in product(modes, FORMS):
+            with Wire(gate.route(mode)) as wire:
                 wire.greeted()
                 wire.send(TRANSACTION + b"DATA\r\n")
                 assert wire.replies(3) == [250, 250, 354]
