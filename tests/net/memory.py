@@ -11,7 +11,7 @@ from attrs import define, field
 from twisted.internet import main
 from twisted.internet._newtls import ClientMixin, ConnectionMixin, ServerMixin
 from twisted.internet.abstract import FileDescriptor
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import CannotListenError, ConnectionAborted, ConnectionLost
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import _AbortingMixin
@@ -55,7 +55,7 @@ class _Wire(_AbortingMixin, ConnectionMixin, FileDescriptor):  # type: ignore[mi
     Our end of a connection.
     """
 
-    def __init__(self, reactor: "Network", peer: IPv4Address | IPv6Address, end: End) -> None:
+    def __init__(self, reactor: "Network", peer: IPv4Address | IPv6Address | UNIXAddress, end: End) -> None:
         super().__init__(reactor)  # type: ignore[arg-type]
         self.connected = 1
         self.protocol: Any = None
@@ -95,7 +95,7 @@ class _Wire(_AbortingMixin, ConnectionMixin, FileDescriptor):  # type: ignore[mi
         Nothing waits here.
         """
 
-    def getPeer(self) -> IPv4Address | IPv6Address:
+    def getPeer(self) -> IPv4Address | IPv6Address | UNIXAddress:
         return self._peer
 
     def getHost(self) -> IPv4Address | IPv6Address:
@@ -137,7 +137,7 @@ class Network(MemoryReactorClock):  # type: ignore[misc]
         listening.stopListening = lambda: deferLater(self, 0, self.bound.discard, port)
         return listening
 
-    def accept(self, factory: Any, peer: IPv4Address | IPv6Address) -> End:
+    def accept(self, factory: Any, peer: IPv4Address | IPv6Address | UNIXAddress) -> End:
         """
         Connect to the listening *factory*; return the far end.
         """

@@ -240,6 +240,25 @@ class TestNextBackend:
             assert len(w.backends) == 1
 
 
+class TestAClientWithoutAddress:
+    """It has come by a UNIX socket. A backend that is told nothing takes it for the gate, which it may trust."""
+
+    @pytest.mark.parametrize("how", ["proxy-v1", "proxy-v2", "transparent"])
+    def test_it_has_no_backend_that_must_be_told(self, how: str) -> None:
+        with conveying(how, prepare=greets_nobody) as w:
+            client = w.connect(None).starttls()
+            assert client.send(b"EHLO x\r\nMAIL FROM:<a@example.org>\r\n").codes()[-2:] == [451, 451]
+            assert w.backends == []
+            (failure,) = w.records("backend-failed")
+            assert "the client's address is not known, but must be told" in failure
+            assert w.records("backend-down") == []
+
+    def test_xclient_says_that_it_is_not_known(self) -> None:
+        with conveying("xclient") as w:
+            w.connect(None).starttls()
+            assert b"ADDR=[UNAVAILABLE]" in w.backend.heard
+
+
 class TestDialling:
     def test_the_dial_runs_beside_the_handshake(self) -> None:
         with world() as w:

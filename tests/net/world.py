@@ -15,7 +15,7 @@ from typing import Any
 import twisted.protocols.tls
 from attrs import define, field
 from OpenSSL import SSL
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from tests.net.memory import ROUNDS_MAX, End, Network
 from tests.support.certificates import Authority
@@ -278,13 +278,17 @@ class World:
             else:
                 raise AssertionError("it goes on and on")
 
-    def connect(self, address: str = CLIENT, port: int = 40001) -> Client:
+    def connect(self, address: str | None = CLIENT, port: int = 40001) -> Client:
         """
-        Return a client that has connected to the gate.
+        Return a client that has connected to the gate; without an address, it has come by a UNIX socket.
         """
-        kind = IPv6Address if ":" in address else IPv4Address
+        peer: IPv4Address | IPv6Address | UNIXAddress
+        if address is None:
+            peer = UNIXAddress(None)
+        else:
+            peer = (IPv6Address if ":" in address else IPv4Address)("TCP", address, port)
         factory = self.network.tcpServers[0][1]
-        client = Client(self.network.accept(factory, kind("TCP", address, port)), self.settle)
+        client = Client(self.network.accept(factory, peer), self.settle)
         self._clients.append(client)
         self.settle()
         client._hear()
