@@ -97,6 +97,19 @@ def test_what_was_said_before_the_end_of_tls_counts(w: World) -> None:
     assert client.closed
 
 
+def test_who_closes_behind_quit_has_quit(w: World) -> None:
+    """
+    Exim does not wait for the reply; no session of its is lost for that.
+    """
+    client = w.inside()
+    records(client, b"QUIT\r\n")
+    close_notify(client)
+    client.send(b"")
+    w.settle(1)
+    (entry,) = w.records("session")
+    assert '"outcome":"quit"' in entry
+
+
 def test_a_local_answer_goes_out_before_the_end_of_tls(w: World) -> None:
     client = w.inside()
     records(client, b"STARTTLS\r\n", b"XCLIENT ADDR=192.0.2.1\r\n")

@@ -82,7 +82,8 @@ class Session(Commands):
         """
         The client's connection is gone.
         """
-        lost = Ending.HANDSHAKE_FAILED if self._handshaking else Ending.CLIENT_LOST
+        lost = Ending.QUIT if self._quitting else Ending.CLIENT_LOST  # Exim does not wait for the reply
+        lost = Ending.HANDSHAKE_FAILED if self._handshaking else lost
         self._end_by(Ending.SHUTDOWN if self._draining else lost)
         self._abandon_transaction()
         self._hang_up()
@@ -154,9 +155,8 @@ class Session(Commands):
         """
         if self._handshaking:
             return self._backend_failed_meanwhile()
-        head = self._talk.expectations.head()
         self.leg = Leg.NONE
-        if head is not None and head.what is What.QUIT:
+        if self._quitting:
             self._end_by(Ending.QUIT)
             self._talk.answer(replies.CLOSING.encode())
             self._talk.close()

@@ -159,6 +159,14 @@ class State:
         self._talk.own(reply, Then.CLOSE, to_ehlo=to_ehlo)
         self.phase = Phase.ENDED
 
+    @property
+    def _quitting(self) -> bool:
+        """
+        Whether the reply to QUIT is all that the backend still owes.
+        """
+        head = self._talk.expectations.head()
+        return head is not None and head.what is What.QUIT
+
     def _end_by(self, cause: Ending) -> None:
         """
         Note what ends the session; the first cause counts.
