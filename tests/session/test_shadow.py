@@ -8,7 +8,7 @@ import pytest
 from tests.policy.samples import NOW, TLS13
 from tests.session.preludes import MODERN, OFFERED_EHLO, TRANSACTION
 from tests.support.dialogue import play, play_once
-from tests.support.stage import terms
+from tests.support.stage import Stage, terms
 from tlsgate.policy.level import BUILT_IN
 from tlsgate.policy.rules import ANY_LISTENER, Rule, Rulebook
 from tlsgate.session.state import Terms
@@ -21,6 +21,53 @@ def ruled(*rules: Rule) -> Terms:
     Return the terms of a session under *rules* where TLS is offered.
     """
     return terms(rulebook=Rulebook(rules, {ANY_LISTENER: OFFERED_LEVEL}))
+
+
+ENVELOPE = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\n"
+
+
+def octets(stage: Stage) -> list[tuple[object, object]]:
+    """
+    Return outcome and size of every transaction that the journal was told of.
+    """
+    told = [record.fields for record in stage.records if record.event == "transaction"]
+    return [(fields["outcome"], fields["octets"]) for fields in told]
+
+
+class TestTheSizeOfAMessage:
+    """Chunks may come before the backend has said anything to the envelope (RFC 3030 section 4.2): Exim does that."""
+
+    def test_chunks_ahead_of_every_reply(self) -> None:
+        stage = play_once(terms(), MODERN).client(ENVELOPE + b"BDAT 3\r\nabcBDAT 2 LAST\r\nde")
+        stage.backend(b"250 sender\r\n250 recipient\r\n250 chunk\r\n250 taken\r\n")
+        assert octets(stage) == [("delivered", 5)]
+
+    def test_a_chunk_that_the_reply_to_its_sender_cuts_in_two(self) -> None:
+        stage = play_once(terms(), MODERN).client(ENVELOPE + b"BDAT 5 LAST\r\nab")
+        stage.backend(b"250 sender\r\n").client(b"cde").backend(b"250 recipient\r\n250 taken\r\n")
+        assert octets(stage) == [("delivered", 5)]
+
+    def test_chunks_of_a_sender_who_was_refused(self) -> None:
+        """
+        They are no part of the message that follows.
+        """
+        stage = play_once(terms(), MODERN).client(ENVELOPE + b"BDAT 3 LAST\r\nabc")
+        stage.backend(b"550 no\r\n503 no\r\n503 no\r\n")
+        stage.client(ENVELOPE + b"BDAT 2 LAST\r\nde").backend(b"250 sender\r\n250 recipient\r\n250 taken\r\n")
+        assert octets(stage) == [("delivered", 2)]
+
+    def test_one_message_after_the_other(self) -> None:
+        stage = play_once(terms(), MODERN)
+        for text in (b"abc", b"de"):
+            stage.client(ENVELOPE + b"BDAT %d LAST\r\n" % len(text) + text)
+            stage.backend(b"250 sender\r\n250 recipient\r\n250 taken\r\n")
+            stage.client(ENVELOPE + b"DATA\r\n").backend(b"250 sender\r\n250 recipient\r\n354 go on\r\n")
+            stage.client(text + b"\r\n.\r\n").backend(b"250 taken\r\n")
+        assert octets(stage) == [("delivered", 3), ("delivered", 8), ("delivered", 2), ("delivered", 7)]
+
+    def test_a_message_that_is_given_up(self) -> None:
+        stage = play_once(terms(), MODERN).client(ENVELOPE + b"BDAT 9 LAST\r\nab").backend(b"250 sender\r\n")
+        assert octets(stage.client_lost()) == [("abandoned", 2)]
 
 
 class TestTheLastChunkRefused:

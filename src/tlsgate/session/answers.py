@@ -138,7 +138,8 @@ class Answers(State):
         if reply.positive:
             if self._transaction is not None:
                 self._forget_transaction()  # MAIL clears what there was of a message (RFC 5321 section 4.1.1.2)
-            self._transaction = Transaction(head.argument.decode("utf-8", "backslashreplace"))
+            sender = head.argument.decode("utf-8", "backslashreplace")
+            self._transaction = Transaction(sender, octets=self._octets_ahead)
         elif self._transaction is not None:
             # A nested MAIL was refused: the transaction, and with it its sender, is the one before.
             self._gate.sender_is(self._transaction.sender)

@@ -236,6 +236,7 @@ class Commands(Inflow):
         known = command.argument if sender is None else sender.encode("utf-8")
         self._smtputf8 = b"SMTPUTF8" in command.argument.upper().split(b" ")
         self._traced = self._traced and nested
+        self._octets_ahead = 0
         self._send(command.line, Awaited(What.MAIL, known), ends_group=nested)
 
     def _on_bdat(self, command: Command) -> None:

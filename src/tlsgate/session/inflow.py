@@ -142,3 +142,5 @@ class Inflow(Answers):
         self.octets += octets
         if self._transaction is not None:
             self._transaction.octets += octets
+        else:
+            self._octets_ahead += octets

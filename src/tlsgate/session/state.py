@@ -80,6 +80,7 @@ class State:
     _handshaking: bool = False
     _postponed: Command | None = None
     _transaction: Transaction | None = None
+    _octets_ahead: int = 0  # of the message, sent before the backend has answered MAIL
     _chunk_left: int = 0
     _swallowing: Reply | None = None
     _esmtp: bool = False
