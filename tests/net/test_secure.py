@@ -2,7 +2,9 @@
 What a connection with TLS delivers, and when: records are of no meaning to SMTP, the end of TLS is.
 """
 
-from collections.abc import Iterator
+import gc
+import weakref
+from collections.abc import Callable, Iterator
 
 import pytest
 from OpenSSL import SSL
@@ -148,3 +150,44 @@ def test_a_connection_that_is_dropped_says_no_more(w: World) -> None:
     w.settle()
     assert client.end.aborted
     assert not client.end.heard
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """
+    What is kept by nobody goes, and what is kept in a circle stays.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def changed(client: Client) -> None:
+    client.push(b"NOOP\r\n")
+    client.end.sending[10] ^= 1
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        pytest.param(close_notify, id="close_notify"),
+        pytest.param(lambda client: client.end.close(), id="closed"),
+        pytest.param(lambda client: client.end.reset(), id="reset"),
+        pytest.param(changed, id="changed on the way"),
+    ],
+)
+@pytest.mark.usefixtures("uncollected")
+def test_nothing_is_kept_of_tls_that_is_over(w: World, end: Callable[[Client], None]) -> None:
+    """
+    It is the largest part of a session, and garbage that is old is looked for seldom.
+    """
+    client = w.inside()
+    (protocol,) = w.service._listening["tcp:25"][0].protocols
+    kept = weakref.ref(protocol.transport.getHandle())
+    end(client)
+    w.settle()
+    assert client.closed
+    assert kept() is None

@@ -40,7 +40,8 @@ class TlsWire(TLSMemoryBIOProtocol):
         except SSL.WantReadError:
             pass
         except SSL.Error as error:
-            end = error
+            # Its traceback knows this frame, and so would keep the connection until the garbage is collected.
+            end = error.with_traceback(None)
         if pieces and not self._aborted:
             self.wrappedProtocol.dataReceived(b"".join(pieces))
         if isinstance(end, SSL.ZeroReturnError) and not self._lostTLSConnection:
