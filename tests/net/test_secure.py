@@ -3,16 +3,23 @@ What a connection with TLS delivers, and when: records are of no meaning to SMTP
 """
 
 import gc
+import struct
 import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from OpenSSL import SSL
 
-from tests.net.memory import READ_OCTETS
+from tests.net.memory import READ_OCTETS, UNLIMITED
 from tests.net.world import Client, World, world
+from tests.support.handshake import client_context
 from tlsgate.net.frontend import FrontendProtocol
 from tlsgate.net.relay import Relay
+
+TRAFFIC = b"CLIENT_TRAFFIC_SECRET_0 "
 
 
 @pytest.fixture
@@ -191,3 +198,51 @@ def test_nothing_is_kept_of_tls_that_is_over(w: World, end: Callable[[Client], N
     w.settle()
     assert client.closed
     assert kept() is None
+
+
+def _expanded(secret: bytes, label: bytes, octets: int) -> bytes:
+    """
+    HKDF-Expand-Label of RFC 8446 section 7.1, without a context.
+    """
+    label = b"tls13 " + label
+    return HKDFExpand(SHA384(), octets, struct.pack("!HB", octets, len(label)) + label + b"\0").derive(secret)
+
+
+def key_updates(secret: bytes, said: int, count: int) -> bytes:
+    """
+    Return so many records that ask for new keys, each the first under the keys of the one before (RFC 8446 section
+    4.6.3), by a client that has said so many records with those of its *secret*.
+    """
+    records = b""
+    content = bytes([24, 0, 0, 1, 1, 22])  # KeyUpdate, one octet: update_requested; a handshake record's
+    for number in [said] + [0] * (count - 1):
+        header = struct.pack("!BHH", 23, 0x0303, len(content) + 16)
+        iv = int.from_bytes(_expanded(secret, b"iv", 12), "big") ^ number
+        records += header + AESGCM(_expanded(secret, b"key", 32)).encrypt(iv.to_bytes(12, "big"), content, header)
+        secret = _expanded(secret, b"traffic upd", 48)
+    return records
+
+
+def test_what_tls_says_for_itself_goes_out_whole(w: World) -> None:
+    """
+    A client may ask for new keys with every record, and is answered as often. Those answers must not pile up where
+    nobody counts them: they wait for room like all else, and the client with them.
+    """
+    secrets: list[bytes] = []
+    context = client_context()
+    context.set_keylog_callback(lambda _, line: secrets.extend(line.split()[2:] if line.startswith(TRAFFIC) else []))
+    client = w.connect().starttls(context)
+    assert client.tls is not None
+    assert client.tls.get_cipher_name() == "TLS_AES_256_GCM_SHA384"
+    (protocol,) = w.service._listening["tcp:25"][0].protocols
+    asked = key_updates(bytes.fromhex(secrets[0].decode()), 0, 14_000)
+    client.end.room = 0
+    client.end.sending += asked
+    w.settle()
+    with pytest.raises(SSL.WantReadError):
+        protocol.transport.getHandle().bio_read(1)
+    assert client.end.sending, "the client is not read from"
+    client.end.room = UNLIMITED
+    w.settle()
+    assert not client.end.sending
+    assert len(client.end.heard) > 0.9 * len(asked), "OpenSSL keeps an answer back at most"

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from tlsgate.net.wire import Wire, send
 
 RECEIVED_OCTETS_MAX = 2**14  # in a record (RFC 8446 section 5.1)
+SENT_OCTETS_MAX = 2**15  # more than a record, with its header
 
 Creator = IOpenSSLClientConnectionCreator | IOpenSSLServerConnectionCreator
 
@@ -50,6 +51,19 @@ class TlsWire(TLSMemoryBIOProtocol):
         elif end is not None and not self._lostTLSConnection:
             self._tlsShutdownFinished(Failure(end))
         self._flushSendBIO()
+
+    def _flushSendBIO(self: Any) -> None:
+        """
+        Pass on all that TLS has to say. Twisted passes on one piece: whoever asks for more in one read (by KeyUpdate,
+        RFC 8446 section 4.6.3) would have the rest pile up, where nobody counts it.
+        """
+        octets = None
+        while octets is None or len(octets) == SENT_OCTETS_MAX:
+            try:
+                octets = self._tlsConnection.bio_read(SENT_OCTETS_MAX)
+            except SSL.WantReadError:
+                return
+            self.transport.write(octets)
 
     def abortConnection(self: Any) -> None:
         """
