@@ -31,7 +31,8 @@ class TlsWire(TLSMemoryBIOProtocol):
         """
         Deliver what has arrived, in one piece: a small one costs a session as much as a large one.
 
-        What was said before the end of TLS, or before a fault, is delivered first, so that it can still be answered.
+        What was said before the end of TLS is delivered first, so that it can still be answered; what was said before a
+        fault, so that it counts: OpenSSL sends nothing after one.
         """
         pieces: list[bytes] = []
         end: SSL.Error | None = None
