@@ -5,6 +5,7 @@ What all tests share: how Hypothesis searches, and what the processes they start
 import os
 import signal
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # In CI the same inputs are tried on every run, so that a red run means that the code has changed. The clock is left out
@@ -17,3 +18,11 @@ settings.load_profile("ci" if os.environ.get("CI") else "developer")
 for number in (signal.SIGHUP, signal.SIGINT):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, lambda _number, _frame: None)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """
+    Leave word of how it ended, for .ci/again.
+    """
+    if session.config.cache is not None:
+        session.config.cache.set("tlsgate/status", int(exitstatus))
