@@ -12,7 +12,8 @@ from twisted.internet import main
 from twisted.internet._newtls import ClientMixin, ConnectionMixin, ServerMixin
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.error import CannotListenError, ConnectionAborted, ConnectionLost
+from twisted.internet.error import CannotListenError, ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.task import deferLater
 from twisted.internet.tcp import _AbortingMixin
 from twisted.internet.testing import MemoryReactorClock
@@ -39,7 +40,7 @@ class End:
 
     def close(self) -> None:
         """
-        Close in order.
+        Close in order: for both directions or one, which is the same from afar.
         """
         self.closing = Failure(main.CONNECTION_DONE)
 
@@ -199,5 +200,10 @@ class Network(MemoryReactorClock):  # type: ignore[misc]
             return False
         why = wire.doRead()
         if why is not None:
-            wire.connectionLost(why)
+            self.removeReader(wire)
+            half = IHalfCloseableProtocol(wire.protocol, None)
+            if half is not None and why.check(ConnectionDone):
+                half.readConnectionLost()
+            else:
+                wire.connectionLost(why)
         return True

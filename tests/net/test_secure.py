@@ -106,6 +106,103 @@ def test_what_was_said_before_the_end_of_tls_counts(w: World) -> None:
     assert client.closed
 
 
+GROUP = b"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.org>\r\nBDAT 5 LAST\r\nhi.\r\n"
+
+
+def finished(w: World, mode: str, said: bytes) -> Client:
+    """
+    A client that has said this, in plaintext or inside TLS, and that it will say no more; the backend is silent so far.
+    """
+    client = w.inside() if mode == "tls" else w.connect().send(b"EHLO client.example\r\n")
+    w.backend.silent = True
+    client.heard()
+    client.push(said)
+    if mode == "tls":
+        close_notify(client)
+    client.end.close()
+    client.send(b"")
+    return client
+
+
+@pytest.mark.parametrize("mode", ["plain", "tls"])
+@pytest.mark.parametrize(("last", "codes"), [(b"", [250, 250, 250]), (b"QUIT\r\n", [250, 250, 250, 221])])
+def test_who_says_no_more_is_answered_first(mode: str, last: bytes, codes: list[int]) -> None:
+    """
+    Exim sends its last message and QUIT, closes its half, and waits: without the reply it would send the message again.
+    """
+    with world("offered") as w:
+        client = finished(w, mode, GROUP + last)
+        assert not client.closed
+        w.backend.silent = False
+        w.settle(1)
+        assert client.codes() == codes
+        assert client.tls_over is (mode == "tls")
+        assert client.closed
+        (entry,) = w.records("session")
+        assert f'"outcome":"{"quit" if last else "client-lost"}"' in entry
+        assert '"delivered":1' in entry
+
+
+def test_an_end_without_close_notify_is_the_end_of_both_halves(w: World) -> None:
+    """
+    Anybody on the way can close a connection: what came so far may not be all that was said.
+    """
+    client = w.inside()
+    w.backend.silent = True
+    client.push(GROUP)
+    client.lose()
+    assert client.closed
+    assert w.backend.end.closed
+
+
+@pytest.mark.parametrize("mode", ["plain", "tls"])
+@pytest.mark.parametrize("said", [GROUP[:-1], b"DATA\r\n"])
+def test_half_a_message_is_not_waited_for(mode: str, said: bytes) -> None:
+    """
+    Whoever owes the next octets, and says no more, is gone.
+    """
+    with world("offered") as w:
+        client = finished(w, mode, said)
+        w.backend.silent = False
+        w.settle(1)
+        assert client.closed
+        assert w.backend.end.closed
+        assert w.backend.legacy.messages == []
+
+
+def test_what_follows_the_end_of_tls_is_not_kept(w: World) -> None:
+    """
+    Nobody will ever read it, and it would have no bound.
+    """
+    client = w.inside()
+    w.backend.silent = True
+    records(client, b"NOOP\r\n")
+    close_notify(client)
+    client.send(b"")
+    (protocol,) = w.service._listening["tcp:25"][0].protocols
+    for _ in range(3):
+        client.end.sending += b"\x17\x03\x03\x40\x00" + bytes(1 << 14)
+        w.settle()
+    with pytest.raises(SSL.ZeroReturnError):
+        protocol.transport.getHandle().recv(1)
+    assert not client.closed
+    w.backend.silent = False
+    w.settle(1)
+    assert client.codes()[-1:] == [250]
+    assert client.closed
+
+
+def test_who_says_nothing_is_not_waited_for() -> None:
+    """
+    Whoever looks whether a port is open has it dial no longer than it looks.
+    """
+    with world("offered", new_backend=lambda backend: setattr(backend, "silent", True)) as w:
+        client = w.connect()
+        client.lose()
+        assert client.closed
+        assert w.backend.end.closed
+
+
 def test_who_closes_behind_quit_has_quit(w: World) -> None:
     """
     Exim does not wait for the reply; no session of its is lost for that.

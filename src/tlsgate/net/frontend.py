@@ -5,13 +5,14 @@ The side that faces clients: one protocol per connection, one factory per listen
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Network
 
 from attrs import define, evolve, field
 from OpenSSL import SSL
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
+    IHalfCloseableProtocol,
     IHandshakeListener,
     IOpenSSLServerConnectionCreator,
     IReactorTime,
@@ -22,12 +23,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tlsgate.net.deadlines import Deadline, Timeouts
-from tlsgate.net.identity import ClientIdentity
+from tlsgate.net.identity import ClientIdentity, endpoint_of
 from tlsgate.net.limits import Address, Limits
-from tlsgate.net.proxy_protocol import HeaderReader, ProxyProtocolError, normalized
+from tlsgate.net.proxy_protocol import HeaderReader, ProxyProtocolError
 from tlsgate.net.relay import Relay
 from tlsgate.net.routes import Routes
-from tlsgate.net.secure import TlsWire, start_tls
+from tlsgate.net.secure import TlsWire, start_tls, why_lost
 from tlsgate.net.wire import Wire, cancel, close, set_no_delay
 from tlsgate.policy.facts import Circumstances
 from tlsgate.policy.rules import Rulebook
@@ -122,7 +123,7 @@ class Frontend(Factory):
             protocol.transport.abortConnection()
 
 
-@implementer(IHandshakeListener)
+@implementer(IHandshakeListener, IHalfCloseableProtocol)
 class FrontendProtocol(Protocol):
     """
     One client connection.
@@ -147,7 +148,7 @@ class FrontendProtocol(Protocol):
         Begin a session, if there may be one more.
         """
         set_no_delay(self.transport)
-        self._who = ClientIdentity(*_endpoint(self.transport.getPeer()), *_endpoint(self.transport.getHost()))
+        self._who = ClientIdentity(*endpoint_of(self.transport.getPeer()), *endpoint_of(self.transport.getHost()))
         if self._frontend.expects_proxy_header(self._who.address):
             self._header = HeaderReader()
             self._frontend.protocols.add(self)
@@ -172,6 +173,20 @@ class FrontendProtocol(Protocol):
         if self._relay is not None:
             self._relay.tls_established(facts_of(self.transport.getHandle()))
 
+    def readConnectionLost(self) -> None:
+        """
+        Tell the session that the client says no more.
+        """
+        if self._relay is not None:
+            self._relay.client_finished()
+        else:
+            self.transport.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """
+        We never close our half alone.
+        """
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
         Tell the session that the client is gone.
@@ -181,7 +196,7 @@ class FrontendProtocol(Protocol):
         cancel(self._closing)
         self._frontend.protocols.discard(self)
         if self._relay is not None:
-            self._relay.client_lost(_why(reason))
+            self._relay.client_lost(why_lost(reason))
         if self._admitted:
             self._gate.limits.leave(self._who.address)
 
@@ -234,7 +249,7 @@ class FrontendProtocol(Protocol):
         self._open()
         # What follows the header is the client's: if the session is to begin with TLS, that sees it, or nobody does.
         if reader.rest and isinstance(self.transport, TlsWire):
-            self.transport.dataReceived(reader.rest)  # type: ignore[no-untyped-call]  # Twisted is typed in part
+            self.transport.dataReceived(reader.rest)
         elif reader.rest and not self._frontend.implicit:
             self.dataReceived(reader.rest)
 
@@ -280,21 +295,3 @@ class FrontendProtocol(Protocol):
         listener, who = self._frontend.name, self._who
         known = {"session": self.session_id, "listener": listener, "client": who.address, "port": who.port}
         self._gate.journal(event, {**known, **fields})
-
-
-def _endpoint(address: object) -> tuple[Address | None, int | None]:
-    """
-    Return IP address and port of a Twisted address; nothing of one that has none (a UNIX socket).
-    """
-    host = getattr(address, "host", None)
-    if host is None:
-        return None, None
-    # A socket that listens for both shows an IPv4 client as ::ffff:192.0.2.1.
-    return normalized(ip_address(host.partition("%")[0])), getattr(address, "port", None)
-
-
-def _why(reason: Failure) -> str:
-    error = reason.value
-    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
-        return "; ".join(str(entry[-1]) for entry in error.args[0] if entry) or "TLS error"
-    return reason.getErrorMessage() or type(error).__name__

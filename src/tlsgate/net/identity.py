@@ -6,7 +6,7 @@ backend understands and we do not know is sent as [UNAVAILABLE], not left out.
 """
 
 import re
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_address
 
 from attrs import frozen
 
@@ -154,3 +154,14 @@ def _text(text: str) -> bytes:
     if not 0 < len(octets) <= VALUE_OCTETS_MAX or len(value) > XTEXT_OCTETS_MAX or _CONTROLS.search(octets):
         return UNAVAILABLE
     return value
+
+
+def endpoint_of(address: object) -> tuple[Address | None, int | None]:
+    """
+    Return IP address and port of a Twisted address; nothing of one that has none (a UNIX socket).
+    """
+    host = getattr(address, "host", None)
+    if host is None:
+        return None, None
+    # A socket that listens for both shows an IPv4 client as ::ffff:192.0.2.1.
+    return normalized(ip_address(host.partition("%")[0])), getattr(address, "port", None)

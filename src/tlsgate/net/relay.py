@@ -9,7 +9,6 @@ what performing one brings about (a connection lost, a dial that fails at once) 
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
-from typing import Protocol as Interface
 
 from attrs import define, field
 from twisted.internet.interfaces import IReactorTime
@@ -19,7 +18,7 @@ from tlsgate.net.identity import ClientIdentity
 from tlsgate.net.link import Link
 from tlsgate.net.routes import Routes
 from tlsgate.net.throttle import Buffer, Throttle
-from tlsgate.net.wire import Wire, send
+from tlsgate.net.wire import Client, send
 from tlsgate.policy.facts import TlsFacts
 from tlsgate.session.actions import (
     Action,
@@ -37,25 +36,6 @@ from tlsgate.session.phases import Leg, Phase, Waiting
 from tlsgate.session.session import Session
 from tlsgate.smtp import reply as replies
 from tlsgate.smtp.reply import BackendReply, Reply
-
-
-class Client(Interface):
-    """
-    The client's connection, as far as a relay needs it.
-    """
-
-    transport: Wire
-
-    def start_tls(self) -> None:
-        """
-        Start the server side of a handshake.
-        """
-
-    def close(self) -> None:
-        """
-        Close once all is sent.
-        """
-
 
 Journal = Callable[[str, Mapping[str, object]], None]
 
@@ -91,6 +71,8 @@ class Relay:
     _began: float = field(init=False)
     _marked: float = field(init=False)  # when the last transaction ended, or mail could begin
     _over: bool = False
+    _heard: bool = False
+    _finished: bool = False
 
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(self._client.transport, self._watch)
@@ -112,6 +94,7 @@ class Relay:
         """
         The client has sent *data*.
         """
+        self._heard = True
         session = self._session
         in_message = session.phase is Phase.MESSAGE or session.phase is Phase.CHUNK
         if in_message and self._rate.took(len(data), self._clock.seconds()):
@@ -130,6 +113,13 @@ class Relay:
         self._do(self._session.tls_established(facts))
         if self._dial_put_off:
             self._dial()
+
+    def client_finished(self) -> None:
+        """
+        The client says no more. All that it has said is answered first, as it may be waiting for that: Exim is.
+        """
+        self._finished = True
+        self._do([])
 
     def client_lost(self, reason: str) -> None:
         """
@@ -211,6 +201,9 @@ class Relay:
                 _PERFORM[type(action)](self, action)
         finally:
             self._performing = False
+        if self._finished and not (self._heard and self._session.waiting in _BACKENDS):
+            self._finished = False
+            self._client.close()
         self._watch(heard)
 
     def _watch(self, heard: frozenset[Waiting] = frozenset()) -> None:

@@ -9,10 +9,15 @@ session has already joined what belongs together; and what has arrived is delive
 from typing import Any
 
 from OpenSSL import SSL
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IOpenSSLServerConnectionCreator
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from tlsgate.net.wire import Wire, send
 
@@ -22,10 +27,35 @@ SENT_OCTETS_MAX = 2**15  # more than a record, with its header
 Creator = IOpenSSLClientConnectionCreator | IOpenSSLServerConnectionCreator
 
 
+@implementer(IHalfCloseableProtocol)
 class TlsWire(TLSMemoryBIOProtocol):
     """
     A connection with TLS, as its protocol's transport.
+
+    A protocol that is told of half-closed connections hears of close_notify, and may go on sending (RFC 8446 section
+    6.1); the end of the connection beneath, without one, is the end of both halves, as anybody could have cut it there.
     """
+
+    _heard_all = False
+
+    def dataReceived(self: Any, data: bytes) -> None:
+        """
+        Take in *data*; what follows close_notify would not be read by anybody, and is not kept.
+        """
+        if not self._heard_all:
+            super().dataReceived(data)  # type: ignore[no-untyped-call]
+
+    def readConnectionLost(self: Any) -> None:
+        """
+        The other side sends no more on the connection beneath.
+        """
+        if not self._heard_all:
+            self.transport.connectionLost(connectionDone)
+
+    def writeConnectionLost(self) -> None:
+        """
+        We never close our half alone.
+        """
 
     def _flushReceiveBIO(self: Any) -> None:  # Twisted is typed in part
         """
@@ -47,8 +77,12 @@ class TlsWire(TLSMemoryBIOProtocol):
         if pieces and not self._aborted:
             self.wrappedProtocol.dataReceived(b"".join(pieces))
         if isinstance(end, SSL.ZeroReturnError) and not self._lostTLSConnection:
-            self._shutdownTLS()
-            self._tlsShutdownFinished(None)
+            if IHalfCloseableProtocol.providedBy(self.wrappedProtocol) and not self.disconnecting:
+                self._heard_all = True
+                self.wrappedProtocol.readConnectionLost()
+            else:
+                self._shutdownTLS()
+                self._tlsShutdownFinished(None)
         elif end is not None and not self._lostTLSConnection:
             self._tlsShutdownFinished(Failure(end))
         self._flushSendBIO()
@@ -74,6 +108,16 @@ class TlsWire(TLSMemoryBIOProtocol):
             # First, so that TLS has no last word.
             self.transport.abortConnection()
             super().abortConnection()  # type: ignore[no-untyped-call]
+
+
+def why_lost(reason: Failure) -> str:
+    """
+    Return why a connection is lost, in words; what OpenSSL has to say if it was TLS that failed.
+    """
+    error = reason.value
+    if isinstance(error, SSL.Error) and error.args and isinstance(error.args[0], list):
+        return "; ".join(str(entry[-1]) for entry in error.args[0] if entry) or "TLS error"
+    return reason.getErrorMessage() or type(error).__name__
 
 
 class _Beneath:

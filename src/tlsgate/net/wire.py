@@ -68,6 +68,24 @@ class Wire(Protocol):
         """
 
 
+class Client(Protocol):
+    """
+    The client's connection, as far as a relay needs it.
+    """
+
+    transport: Wire
+
+    def start_tls(self) -> None:
+        """
+        Start the server side of a handshake.
+        """
+
+    def close(self) -> None:
+        """
+        Close once all is sent.
+        """
+
+
 def send(wire: Wire, data: bytes) -> None:
     """
     Send *data* now, as far as the system takes it; what is left goes as soon as there is room.
