@@ -5,17 +5,20 @@ Each sends a message to several recipients, to those that are not refused if the
 where it can be told to, and fails the test with its own words when it does not succeed.
 """
 
+import os
+import pwd
 import smtplib
 import ssl
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Protocol
 
 import pytest
 from attrs import define, frozen
 
-from tests.integration.mailserver import REFUSED
+from tests.integration.mailserver import MESSAGE_OCTETS_MAX, REFUSED
 from tests.integration.messages import SENDER, stuffed
 from tests.integration.openssl import CLIENT_SECONDS, SClient
 from tests.integration.postfix import Postfix
@@ -180,6 +183,110 @@ class Openssl:
             assert client.status() == 0, client.said()
 
 
+EXIM = """
+exim_path = {exim}
+spool_directory = {folder}/spool
+log_file_path = {folder}/%s.log
+primary_hostname = {name}
+keep_environment =
+trusted_users = Debian-exim
+message_size_limit = {size}
+# It is its own user from the start and cannot become another.
+deliver_drop_privilege = true
+queue_run_in_order = true
+
+begin routers
+bounces:
+  driver = redirect
+  senders = :
+  data = :blackhole:
+gate:
+  driver = manualroute
+  route_list = * {host}::{port} byname
+  self = send
+  transport = gate
+
+begin transports
+gate:
+  driver = smtp
+  {tls}
+
+begin retry
+* * F,1h,1h
+"""
+
+
+@frozen
+class EximClient:
+    """
+    Exim as a smarthost's client: where it is offered CHUNKING and PIPELINING, envelope, message and QUIT are one piece.
+
+    It adds a trace field of its own. *folder* is one that it can enter; each sending has a folder and a queue in there.
+    """
+
+    folder: Path
+
+    def send(self, route: Route, recipients: Sequence[str], message: bytes) -> None:
+        exim = self._configured(route)
+        exim.run(["-odi", "-oi", "-f", SENDER, *recipients], message)
+        exim.assert_rid_of_all()
+
+    def send_all(self, route: Route, recipients: Sequence[str], sent: Sequence[bytes]) -> None:
+        exim = self._configured(route)
+        for message in sent:
+            exim.run(["-odq", "-oi", "-f", SENDER, *recipients], message)
+        # A queue run in two stages: by the second it knows which messages go to the same host.
+        exim.run(["-qq"])
+        exim.assert_rid_of_all()
+
+    def _configured(self, route: Route) -> "_Exim":
+        program = need(Path("exim/usr/sbin/exim4"), root=True)
+        folder = Path(mkdtemp(dir=self.folder))
+        tls = ["hosts_avoid_tls = *"]
+        if route.authority and route.mode != "plain":
+            authority = folder / "authority.pem"
+            authority.write_bytes(route.authority.read_bytes())
+            tls = ["hosts_require_tls = *", "tls_verify_hosts = *", f"tls_verify_certificates = {authority}"]
+        if route.mode == "implicit":
+            tls.append("protocol = smtps")
+        (folder / "exim.conf").write_text(
+            EXIM.format(
+                exim=program,
+                folder=folder,
+                name=CLIENT_NAME,
+                size=MESSAGE_OCTETS_MAX,
+                host=route.host,
+                port=route.port,
+                tls="\n  ".join(tls),
+            )
+        )
+        owner = pwd.getpwnam("Debian-exim")
+        folder.chmod(0o755)
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+        as_exim = [need("setpriv"), f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"]
+        return _Exim(folder, [*as_exim, program, "-C", str(folder / "exim.conf")])
+
+
+@frozen
+class _Exim:
+    """
+    One configuration, with a queue of its own.
+    """
+
+    folder: Path
+    argv: Sequence[str]
+
+    def run(self, options: Sequence[str], message: bytes = b"") -> str:
+        return run([*self.argv, *options], message.replace(b"\r\n", b"\n"))
+
+    def assert_rid_of_all(self) -> None:
+        """
+        Fail if anything is left in the queue, which is no failure of Exim's.
+        """
+        if self.run(["-bpc"]).strip() != "0":
+            pytest.fail((self.folder / "main.log").read_text(errors="replace"))
+
+
 ROUTES = "/^(plain|starttls|implicit)-([0-9]+)@/ FILTER $1:[127.0.0.1]:$2\n"
 TRANSPORTS = """
 plain unix - - n - - smtp -o smtp_tls_security_level=none
@@ -230,4 +337,4 @@ PROGRAMS: dict[str, Callable[[Path], Client]] = {
     "smtplib": Smtplib,
     "openssl": Openssl,
 }
-CLIENTS = (*PROGRAMS, "postfix")
+CLIENTS = (*PROGRAMS, "exim", "postfix")

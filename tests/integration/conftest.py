@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.integration.clients import CLIENTS, PROGRAMS, Client, PostfixClient
+from tests.integration.clients import CLIENTS, PROGRAMS, Client, EximClient, PostfixClient
 from tests.integration.gate import Gate, Identity, running
 from tests.integration.mailserver import MailServer
 from tests.integration.processes import private_folder
@@ -78,12 +78,21 @@ def postfix_client() -> Iterator[PostfixClient]:
             client.server.stop()
 
 
+@pytest.fixture(scope="session")
+def exim_client() -> Iterator[EximClient]:
+    """
+    An Exim that sends to gates; it is run for each message.
+    """
+    with private_folder("client") as folder:
+        yield EximClient(folder)
+
+
 @pytest.fixture(params=CLIENTS)
 def client(request: pytest.FixtureRequest, tmp_path: Path) -> Client:
     """
     Each client in turn.
     """
-    if request.param == "postfix":
-        running: PostfixClient = request.getfixturevalue("postfix_client")
-        return running
-    return PROGRAMS[request.param](tmp_path)
+    if request.param in PROGRAMS:
+        return PROGRAMS[request.param](tmp_path)
+    running: Client = request.getfixturevalue(f"{request.param}_client")
+    return running

@@ -41,7 +41,7 @@ def who(*names: str) -> pytest.MarkDecorator:
 
 # msmtp sends to all or to none.
 @modes
-@who("swaks", "curl", "smtplib", "openssl", "postfix")
+@who("swaks", "curl", "smtplib", "openssl", "exim", "postfix")
 def test_a_client_sends_to_those_that_are_not_refused(
     server: MailServer, gate: Gate, client: Client, mode: Mode
 ) -> None:
@@ -54,9 +54,19 @@ def test_a_client_sends_to_those_that_are_not_refused(
     assert [(one.recipient, one.message) for one in arrived] == [(RECIPIENT, sent), (CAROL, sent)]
 
 
+@who("exim", "postfix")
+def test_a_client_in_plaintext_is_served_where_that_may_be(server: MailServer, open_gate: Gate, client: Client) -> None:
+    """
+    3207-03: it notices nothing of the gate. Exim closes its half of the connection behind QUIT, and waits for replies.
+    """
+    sent = messages.dotted()
+    client.send(open_gate.route("plain"), [RECIPIENT], sent)
+    assert [one.message for one in server.mailbox.collect(sent)] == [sent]
+
+
 @modes
 @offering("SMTPUTF8")
-@who("curl", "msmtp", "smtplib", "openssl", "postfix")
+@who("curl", "msmtp", "smtplib", "openssl", "exim", "postfix")
 def test_a_client_writes_to_an_internationalized_mailbox(
     server: MailServer, gate: Gate, client: Client, mode: Mode
 ) -> None:
@@ -69,7 +79,7 @@ def test_a_client_writes_to_an_internationalized_mailbox(
 
 
 @modes
-@who("curl", "smtplib", "openssl")
+@who("curl", "smtplib", "openssl", "exim")
 def test_a_client_sends_several_messages_in_one_session(
     server: MailServer, gate: Gate, client: Persistent, mode: Mode
 ) -> None:
