@@ -18,12 +18,13 @@ from typing import Protocol
 import pytest
 from attrs import define, frozen
 
-from tests.integration.mailserver import MESSAGE_OCTETS_MAX, REFUSED
+from tests.integration.mailserver import DOMAIN, MESSAGE_OCTETS_MAX, REFUSED
 from tests.integration.messages import SENDER, stuffed
 from tests.integration.openssl import CLIENT_SECONDS, SClient
 from tests.integration.postfix import Postfix
 from tests.integration.processes import free_port, need
 from tests.integration.routes import Route
+from tests.integration.servers import OpenSmtpd
 from tests.integration.wire import CLIENT_NAME
 
 
@@ -330,6 +331,43 @@ class PostfixClient:
             client.sendmail(sender, list(recipients), message, parameters(recipients))
 
 
+SCHEMES = {"plain": "smtp+notls", "starttls": "smtp+tls", "implicit": "smtps"}
+AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+
+
+@define
+class OpenSmtpdClient:
+    """
+    OpenSMTPD as a smarthost's client, a new one for each message: it lets seconds pass before it connects again.
+
+    It adds a trace field of its own, and sends later than `send` returns.
+    """
+
+    folder: Path
+    _server: OpenSmtpd | None = None
+
+    def send(self, route: Route, recipients: Sequence[str], message: bytes) -> None:
+        self.stop()
+        folder = Path(mkdtemp(dir=self.folder))
+        folder.chmod(0o755)
+        rules = f'action "gate" relay host {SCHEMES[route.mode]}://{route.host}:{route.port} helo {CLIENT_NAME}\n'
+        rules += f'match from any for domain "{DOMAIN}" action "gate"\n'
+        # Else it would keep the session for ten seconds, in case there is more to come.
+        rules += "mta limit session-keepalive 0\n"
+        binds = {AUTHORITIES: route.authority} if route.authority else {}
+        self._server = server = OpenSmtpd(folder, free_port(), rules=rules, binds=binds)
+        server.start()
+        with smtplib.SMTP("127.0.0.1", server.port, CLIENT_NAME, CLIENT_SECONDS) as client:
+            client.sendmail(SENDER, list(recipients), message, parameters(recipients))
+
+    def stop(self) -> None:
+        """
+        Stop the one that was started last.
+        """
+        if self._server is not None:
+            self._server.stop()
+
+
 PROGRAMS: dict[str, Callable[[Path], Client]] = {
     "swaks": Swaks,
     "curl": Curl,
@@ -337,4 +375,4 @@ PROGRAMS: dict[str, Callable[[Path], Client]] = {
     "smtplib": Smtplib,
     "openssl": Openssl,
 }
-CLIENTS = (*PROGRAMS, "exim", "postfix")
+CLIENTS = (*PROGRAMS, "exim", "postfix", "opensmtpd")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.integration.clients import CLIENTS, PROGRAMS, Client, EximClient, PostfixClient
+from tests.integration.clients import CLIENTS, PROGRAMS, Client, EximClient, OpenSmtpdClient, PostfixClient
 from tests.integration.gate import Gate, Identity, running
 from tests.integration.mailserver import MailServer
 from tests.integration.processes import private_folder
@@ -85,6 +85,19 @@ def exim_client() -> Iterator[EximClient]:
     """
     with private_folder("client") as folder:
         yield EximClient(folder)
+
+
+@pytest.fixture(scope="session")
+def opensmtpd_client() -> Iterator[OpenSmtpdClient]:
+    """
+    An OpenSMTPD that relays to gates.
+    """
+    with private_folder("client") as folder:
+        client = OpenSmtpdClient(folder)
+        try:
+            yield client
+        finally:
+            client.stop()
 
 
 @pytest.fixture(params=CLIENTS)

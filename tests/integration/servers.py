@@ -5,8 +5,10 @@ Exim, OpenSMTPD and Sendmail as mail servers behind the gate.
 import os
 import pwd
 import subprocess
+from collections.abc import Mapping
+from pathlib import Path
 
-from attrs import define
+from attrs import define, field
 
 from tests.integration.mailserver import DOMAIN, MESSAGE_OCTETS_MAX, MailServer, elsewhere
 from tests.integration.postfix import Postfix
@@ -105,6 +107,7 @@ OPENSMTPD = """
 smtp max-message-size {size}
 queue ttl 1h
 listen on 127.0.0.1 port {port} hostname opensmtpd.example
+{rules}
 table users {{ "@" = "{owner}" }}
 action "capture" mda "{folder}/capture" virtual <users>
 match from any for rcpt-to "nobody@{domain}" reject
@@ -118,11 +121,14 @@ class OpenSmtpd(MailServer):
     OpenSMTPD, delivering through a command.
 
     Its spool, its socket and its empty folder stand in /var at compiled-in places, so it sees a /var of its own
-    (a mount namespace).
+    (a mount namespace), and what else *binds* says. *rules* stand before its own.
     """
 
     name = "opensmtpd"
     keywords = frozenset({"8BITMIME", "DSN", "ENHANCEDSTATUSCODES", "HELP", "SIZE"})
+
+    rules: str = ""
+    binds: Mapping[str, Path] = field(factory=dict)
 
     def configured(self) -> Daemon:
         var = self.folder / "var"
@@ -132,10 +138,15 @@ class OpenSmtpd(MailServer):
         config = self.folder / "smtpd.conf"
         config.write_text(
             OPENSMTPD.format(
-                size=MESSAGE_OCTETS_MAX, port=self.port, owner=self.owner, folder=self.folder, domain=DOMAIN
+                size=MESSAGE_OCTETS_MAX,
+                port=self.port,
+                rules=self.rules,
+                owner=self.owner,
+                folder=self.folder,
+                domain=DOMAIN,
             )
         )
-        binds = {"/var": var, "/usr/libexec": self.root / "usr/libexec"}
+        binds = {"/var": var, "/usr/libexec": self.root / "usr/libexec", **self.binds}
         return Daemon(
             elsewhere("opensmtpd.example", binds, [f"{self.root}/usr/sbin/smtpd", "-d", "-f", str(config)]),
             self.folder / "process.log",

@@ -41,7 +41,7 @@ def who(*names: str) -> pytest.MarkDecorator:
 
 # msmtp sends to all or to none.
 @modes
-@who("swaks", "curl", "smtplib", "openssl", "exim", "postfix")
+@who("swaks", "curl", "smtplib", "openssl", "exim", "postfix", "opensmtpd")
 def test_a_client_sends_to_those_that_are_not_refused(
     server: MailServer, gate: Gate, client: Client, mode: Mode
 ) -> None:
@@ -54,7 +54,7 @@ def test_a_client_sends_to_those_that_are_not_refused(
     assert [(one.recipient, one.message) for one in arrived] == [(RECIPIENT, sent), (CAROL, sent)]
 
 
-@who("exim", "postfix")
+@who("exim", "postfix", "opensmtpd")
 def test_a_client_in_plaintext_is_served_where_that_may_be(server: MailServer, open_gate: Gate, client: Client) -> None:
     """
     3207-03: it notices nothing of the gate. Exim closes its half of the connection behind QUIT, and waits for replies.
