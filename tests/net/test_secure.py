@@ -203,6 +203,36 @@ def test_who_says_nothing_is_not_waited_for() -> None:
         assert w.backend.end.closed
 
 
+def test_who_says_nothing_inside_tls_is_not_waited_for(w: World) -> None:
+    """
+    What was said in plaintext is forgotten inside (RFC 3207 section 4.2): whoever only looks at the certificate has
+    asked the backend for nothing.
+    """
+    w.new_backend = lambda backend: setattr(backend, "silent", True)
+    client = w.connect().starttls()
+    close_notify(client)
+    client.send(b"")
+    assert client.closed
+    assert w.backend.end.closed
+
+
+@pytest.mark.parametrize("mode", ["plain", "tls"])
+def test_no_timer_outlives_who_is_waited_for_and_gone(mode: str) -> None:
+    """
+    It would keep all that it knows of.
+    """
+    with world("offered") as w:
+        w.settle(10)
+        before = len(w.network.getDelayedCalls())
+        finished(w, mode, b"NOOP\r\n")
+        (protocol,) = w.service._listening["tcp:25"][0].protocols
+        w.backend.silent = False
+        protocol.transport.abortConnection()
+        w.settle()
+        assert w.backend.end.closed
+        assert len(w.network.getDelayedCalls()) == before
+
+
 def test_who_closes_behind_quit_has_quit(w: World) -> None:
     """
     Exim does not wait for the reply; no session of its is lost for that.

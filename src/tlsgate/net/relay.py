@@ -125,6 +125,7 @@ class Relay:
         """
         The client's connection is gone.
         """
+        self._finished = False  # there is nothing left to close
         if self._session.waiting is Waiting.HANDSHAKE:
             self._journal("handshake-failed", {"reason": reason})
         self._do(self._session.client_lost())
@@ -233,6 +234,7 @@ class Relay:
             self._link.write(action.data)
 
     def _start_tls(self, _: StartTls) -> None:
+        self._heard = False  # what was said in plaintext is forgotten
         self._client.start_tls()
 
     def _dial_backend(self, _: DialBackend) -> None:
