@@ -246,6 +246,22 @@ def test_who_closes_behind_quit_has_quit(w: World) -> None:
     assert '"outcome":"quit"' in entry
 
 
+def test_who_has_quit_while_it_was_not_read_is_read_again(w: World) -> None:
+    """
+    Its close_notify would not be seen: the connection would stay for its time, and be dropped in the end.
+    """
+    client = w.inside()
+    w.backend.silent = True
+    client.send(b"NOOP\r\n" * 3000 + b"QUIT\r\n")
+    close_notify(client)
+    client.send(b"")
+    w.backend.silent = False
+    w.settle(1)
+    assert client.codes()[-2:] == [250, 221]
+    assert client.closed
+    assert not client.end.aborted
+
+
 def test_a_local_answer_goes_out_before_the_end_of_tls(w: World) -> None:
     client = w.inside()
     records(client, b"STARTTLS\r\n", b"XCLIENT ADDR=192.0.2.1\r\n")

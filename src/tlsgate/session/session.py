@@ -272,7 +272,7 @@ class Session(Commands):
             return
         bounds = self.terms.bounds
         full = self.leg is Leg.DIALLING or len(self._talk.expectations) >= bounds.pipeline_max
-        blocked = self.phase is Phase.HELD or (self.phase is Phase.COMMANDS and full)
+        blocked = (self.phase is Phase.HELD or (self.phase is Phase.COMMANDS and full)) and not self._talk.ended
         if blocked and len(self._input) > bounds.held_octets_max:
             self._fail(replies.TOO_MUCH_INPUT)
         elif blocked and not self._paused and len(self._input) > bounds.pause_above_octets:
