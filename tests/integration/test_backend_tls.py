@@ -85,7 +85,8 @@ class Part:
     What a scripted backend does.
 
     *answers*: verb -> reply, `None` to hang up instead. *keywords* are offered beside STARTTLS. *injected* comes in one
-    piece with the 220 to STARTTLS, in plaintext.
+    piece with the 220 to STARTTLS, in plaintext. *taken* is what it says to a message, *leaves* whether it then goes,
+    and how.
     """
 
     start: Start = "none"
@@ -94,6 +95,8 @@ class Part:
     keywords: tuple[bytes, ...] = (b"PIPELINING", b"8BITMIME", b"CHUNKING")
     answers: Mapping[bytes, bytes | None] = field(factory=dict)
     injected: bytes = b""
+    taken: bytes = b"250 Taken\r\n"
+    leaves: Literal["", "close_notify", "cut"] = ""
 
 
 class _Session(socketserver.BaseRequestHandler):
@@ -147,6 +150,8 @@ class _Session(socketserver.BaseRequestHandler):
             self.request.sendall(answer + (self.part.injected if starts else b""))
             if verb == b"DATA" and answer.startswith(b"354"):
                 self._message(lines)
+                if self.part.leaves:
+                    return False
             if starts or verb == b"QUIT":
                 return starts
         return False
@@ -174,7 +179,9 @@ class _Session(socketserver.BaseRequestHandler):
             assert line
             taken += line
         self.heard.messages.append(taken)
-        self.request.sendall(b"250 Taken\r\n")
+        self.request.sendall(self.part.taken)
+        if self.part.leaves == "close_notify":
+            self.request.unwrap()
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -468,6 +475,27 @@ def test_a_backend_in_order_gets_the_mail_inside_tls(strict: Leg) -> None:
     assert set(heard.plain) <= OUR_OWN
     assert heard.version == "TLSv1.3"
     assert f"MAIL FROM:<{SENDER}> REQUIRETLS".encode() in heard.inside
+
+
+@pytest.mark.parametrize("leaves", ["close_notify", "cut"])
+@pytest.mark.parametrize("taken", [b"", b"250 Taken", b"250-Taken\r\n", b"250 Taken\r\n"])
+def test_a_backend_that_leaves_in_its_reply_has_not_taken_the_mail(
+    strict: Leg, taken: bytes, leaves: Literal["close_notify", "cut"]
+) -> None:
+    """
+    5321-23: however its TLS ends, half a 250 is none; a whole one is.
+    """
+    strict.begin_anew()
+    strict.backend.play(evolve(strict.good, taken=taken, leaves=leaves))
+    with Wire(strict.gate.route(strict.port, "starttls")) as wire:
+        wire.greeted()
+        for command, code in ((f"MAIL FROM:<{SENDER}>", 250), (f"RCPT TO:<{RECIPIENT}>", 250), ("DATA", 354)):
+            assert wire.command(command).code == code
+        wire.send(stuffed(messages.tiny()))
+        if taken == b"250 Taken\r\n":
+            assert wire.reply().code == 250
+        lost = wire.reply()
+        assert (lost.code, lost.lines[0][:5]) == (421, "4.4.2")
 
 
 def test_requiretls_is_not_offered_in_plaintext(identity: Identity, tmp_path: Path) -> None:

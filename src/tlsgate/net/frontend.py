@@ -29,7 +29,7 @@ from tlsgate.net.proxy_protocol import HeaderReader, ProxyProtocolError
 from tlsgate.net.relay import Relay
 from tlsgate.net.routes import Routes
 from tlsgate.net.secure import TlsWire, start_tls, why_lost
-from tlsgate.net.wire import Wire, cancel, close, set_no_delay
+from tlsgate.net.wire import Wire, cancel, close, send, set_no_delay
 from tlsgate.policy.facts import Circumstances
 from tlsgate.policy.rules import Rulebook
 from tlsgate.session.bounds import Bounds
@@ -265,7 +265,7 @@ class FrontendProtocol(Protocol):
         if refusal is not None:
             self._record("refused", {"reason": refusal.text})
             if not frontend.implicit:
-                self.transport.write(refusal.encode())
+                send(self.transport, refusal.encode())
             self.close()
             return
         self._admitted = True

@@ -71,8 +71,8 @@ class Relay:
     _began: float = field(init=False)
     _marked: float = field(init=False)  # when the last transaction ended, or mail could begin
     _over: bool = False
-    _heard: bool = False
-    _finished: bool = False
+    _heard: bool = False  # the client has said something that may be owed an answer
+    _finished: bool = False  # the client says no more
 
     def __attrs_post_init__(self) -> None:
         self._throttle = Throttle(self._client.transport, self._watch)
