@@ -111,3 +111,27 @@ def test_a_session_that_goes_on_has_no_end() -> None:
 def test_each_is_counted_by_its_name() -> None:
     """The metrics know every word, so that none is counted as "other"."""
     assert {ending.value for ending in Ending} == SESSION_OUTCOMES
+
+
+OWED: list[tuple[bool, Callable[[], Stage]]] = [
+    (False, lambda: Stage(terms("offered"))),  # nothing was asked of the backend that is dialled
+    (True, lambda: Stage(terms("offered")).client(EHLO)),
+    (False, offered),
+    (True, lambda: offered().client(EHLO)),
+    (False, lambda: offered().client(EHLO).backend(b"250 backend\r\n")),
+    (True, lambda: offered().client(b"DATA\r\n").backend(b"354 go on\r\n").client(b".\r\n")),
+    (False, lambda: offered().client(b"DATA\r\n").backend(b"354 go on\r\n").client(b"half a message")),
+    (False, lambda: Stage(terms()).client(EHLO)),  # answered by ourselves
+    (False, handshaking),
+    (False, lambda: handshaking().handshake(TLS13)),  # what was said in plaintext is forgotten
+    (True, lambda: handshaking().handshake(TLS13).client(EHLO)),
+    (False, lambda: offered().client(b"QUIT\r\n").backend(b"221 bye\r\n")),
+]
+
+
+@pytest.mark.parametrize(("owed", "play"), OWED)
+def test_what_the_backend_owes_a_client_that_says_no_more(*, owed: bool, play: Callable[[], Stage]) -> None:
+    """
+    5321-13: each command gets its reply, though the client has closed its half of the connection.
+    """
+    assert play().session.owed is owed

@@ -71,7 +71,6 @@ class Relay:
     _began: float = field(init=False)
     _marked: float = field(init=False)  # when the last transaction ended, or mail could begin
     _over: bool = False
-    _heard: bool = False  # the client has said something that may be owed an answer
     _finished: bool = False  # the client says no more
 
     def __attrs_post_init__(self) -> None:
@@ -94,7 +93,6 @@ class Relay:
         """
         The client has sent *data*.
         """
-        self._heard = True
         session = self._session
         in_message = session.phase is Phase.MESSAGE or session.phase is Phase.CHUNK
         if in_message and self._rate.took(len(data), self._clock.seconds()):
@@ -202,7 +200,7 @@ class Relay:
                 _PERFORM[type(action)](self, action)
         finally:
             self._performing = False
-        if self._finished and not (self._heard and self._session.waiting in _BACKENDS):
+        if self._finished and not self._session.owed:
             self._finished = False
             self._client.close()
         self._watch(heard)
@@ -234,7 +232,6 @@ class Relay:
             self._link.write(action.data)
 
     def _start_tls(self, _: StartTls) -> None:
-        self._heard = False  # what was said in plaintext is forgotten
         self._client.start_tls()
 
     def _dial_backend(self, _: DialBackend) -> None:

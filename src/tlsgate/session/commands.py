@@ -173,6 +173,7 @@ class Commands(Inflow):
         self._abandon_transaction()
         self._hang_up()
         self._input = InputBuffer()
+        self._asked = False
         self._handshaking = True
         self._talk.last(StartTls())
         self._dial()

@@ -1,12 +1,13 @@
 """
 Octets of the client's that are not command lines: message data (RFC 5321 section 4.1.1.4) and BDAT chunks (RFC 3030).
 
-They go on as they come, in chunks. Message data is watched for its end, and for bare newlines; a chunk is counted.
+They go on as they come, in chunks. Message data is watched for its end, and for bare newlines; a chunk is counted. And
+a client who sends ahead of what can be judged is not read from for a while.
 """
 
 from attrs import define, field
 
-from tlsgate.session.actions import Record
+from tlsgate.session.actions import PauseClient, Record, ResumeClient
 from tlsgate.session.answers import Answers
 from tlsgate.session.expectations import Awaited
 from tlsgate.session.phases import Leg, Phase
@@ -27,6 +28,7 @@ class Inflow(Answers):
     _end_of_data: EndOfData = field(factory=EndOfData)
     _newlines: Newlines | None = None
     _after_chunk: Phase = Phase.COMMANDS
+    _paused: bool = False
 
     def _begin_message(self) -> None:
         self.phase = Phase.MESSAGE
@@ -144,3 +146,21 @@ class Inflow(Answers):
             self._transaction.octets += octets
         else:
             self._octets_ahead += octets
+
+    def _press(self) -> None:
+        """
+        Stop reading a client who sends ahead of what can be judged, and bound what it has sent.
+        """
+        if not self._input and not self._paused:
+            return
+        bounds = self.terms.bounds
+        full = self.leg is Leg.DIALLING or len(self._talk.expectations) >= bounds.pipeline_max
+        blocked = (self.phase is Phase.HELD or (self.phase is Phase.COMMANDS and full)) and not self._talk.ended
+        if blocked and len(self._input) > bounds.held_octets_max:
+            self._fail(replies.TOO_MUCH_INPUT)
+        elif blocked and not self._paused and len(self._input) > bounds.pause_above_octets:
+            self._paused = True
+            self._talk.last(PauseClient())
+        elif self._paused and not blocked:
+            self._paused = False
+            self._talk.last(ResumeClient())

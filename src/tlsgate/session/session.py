@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from attrs import define
 
 from tlsgate.policy.facts import TlsFacts
-from tlsgate.session.actions import Action, PauseClient, Record, ResumeClient
+from tlsgate.session.actions import Action, Record
 from tlsgate.session.commands import Commands
 from tlsgate.session.endings import Ending
 from tlsgate.session.gatekeeper import tls_fields
@@ -43,7 +43,6 @@ class Session(Commands):
     After `CloseClient` nothing more is owed; after `HangUpBackend` events of that connection are not told any more.
     """
 
-    _paused: bool = False
     _draining: bool = False
 
     # -- events
@@ -66,6 +65,7 @@ class Session(Commands):
         """
         The client has sent *data*.
         """
+        self._asked = True
         if self.phase is Phase.ENDED:
             return []
         if not self._input:
@@ -210,6 +210,13 @@ class Session(Commands):
             return Waiting.END_OF_DATA if head.what in _WHOLE_MESSAGE else Waiting.BACKEND
         return Waiting.BACKEND if self.leg is Leg.DIALLING else Waiting.CLIENT
 
+    @property
+    def owed(self) -> bool:
+        """
+        Whether the client has said something that the backend has still to answer. One that says no more waits for it.
+        """
+        return self._asked and self.waiting in _OF_BACKEND
+
     def summary(self) -> Mapping[str, object]:
         """
         Return what the journal says of the session as a whole.
@@ -264,28 +271,11 @@ class Session(Commands):
         under_way = self._transaction is not None and self._transaction.open
         return resting and not len(self._talk.expectations) and not under_way
 
-    def _press(self) -> None:
-        """
-        Stop reading a client who sends ahead of what can be judged, and bound what it has sent.
-        """
-        if not self._input and not self._paused:
-            return
-        bounds = self.terms.bounds
-        full = self.leg is Leg.DIALLING or len(self._talk.expectations) >= bounds.pipeline_max
-        blocked = (self.phase is Phase.HELD or (self.phase is Phase.COMMANDS and full)) and not self._talk.ended
-        if blocked and len(self._input) > bounds.held_octets_max:
-            self._fail(replies.TOO_MUCH_INPUT)
-        elif blocked and not self._paused and len(self._input) > bounds.pause_above_octets:
-            self._paused = True
-            self._talk.last(PauseClient())
-        elif self._paused and not blocked:
-            self._paused = False
-            self._talk.last(ResumeClient())
-
     def _read_nothing(self) -> bool:
         return False
 
 
+_OF_BACKEND = frozenset({Waiting.BACKEND, Waiting.END_OF_DATA})
 _WHOLE_MESSAGE = frozenset({What.END_OF_DATA, What.LAST_CHUNK})
 
 _READERS: dict[Phase, Callable[[Session], bool]] = {

@@ -78,6 +78,7 @@ class State:
     _reset_needed: bool = False  # a BDAT was refused by us: the backend does not know that its chunk is missing
     _quit: bool = False  # the backend has answered QUIT
     _handshaking: bool = False
+    _asked: bool = False  # the client has said something, since the handshake if there was one
     _postponed: Command | None = None
     _transaction: Transaction | None = None
     _octets_ahead: int = 0  # of the message, sent before the backend has answered MAIL
